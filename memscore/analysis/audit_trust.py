@@ -135,7 +135,7 @@ def _find_accuracy_reasons(seen: Observations, n_classes: int) -> Iterator[str]:
     wrong = {name: group for name, group in (groups or seen.accuracies).items() if not group.fits}
     if not wrong:
         return
-    said = describe_accuracies(wrong)
+    accuracies = describe_accuracies(wrong)
     order = find_class_order(seen.predicted, seen.labels, n_classes)
     accuracy = float((seen.predicted == seen.labels).mean())
     reordered = float((order[seen.predicted] == seen.labels).mean())
@@ -151,10 +151,10 @@ def _find_accuracy_reasons(seen: Observations, n_classes: int) -> Iterator[str]:
     elif accuracy <= max(largest, 1 / n_classes) + CHANCE_MARGIN and not seen.output_kind:
         yield (
             f"its accuracy is {accuracy:.3f}, near chance ({max(largest, 1 / n_classes):.3f}): an untrained network, "
-            f"other weights than meant, or other images; {said}"
+            f"other weights than meant, or other images; {accuracies}"
         )
     else:
-        yield f"its accuracy is not that of the bank's models: {said}"
+        yield f"its accuracy is not that of the bank's models: {accuracies}"
 
 
 def describe_accuracies(groups: Mapping[str, GroupAccuracy]) -> str:

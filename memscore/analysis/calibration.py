@@ -27,7 +27,7 @@ class AuditedThreshold:
     """A threshold of LiRA's online ratio, what to expect of it, and what it gives for the audited model.
 
     Attributes:
-        asked_fpr: false positive rate that it was set for; None for the threshold of the audit itself.
+        nominal_fpr: false positive rate that it was set for; None for the threshold of the audit itself.
         threshold: examples above it are flagged; NaN where the bank's models have too few non-members for the rate.
         expected: rates over the bank's models as targets.
         flagged: number of examples.
@@ -36,7 +36,7 @@ class AuditedThreshold:
         non_members: their number; None where the members are not known.
     """
 
-    asked_fpr: float | None
+    nominal_fpr: float | None
     threshold: float
     expected: DecisionRates
     flagged: int
@@ -88,7 +88,7 @@ def assess_decisions(
 
 
 def assess_threshold(
-    asked_fpr: float | None, threshold: float, expected: DecisionRates, scores: np.ndarray, member: np.ndarray | None
+    nominal_fpr: float | None, threshold: float, expected: DecisionRates, scores: np.ndarray, member: np.ndarray | None
 ) -> AuditedThreshold:
     """Count what a threshold flags of the audited model."""
     # without the truth all examples are counted as non-members, and no rate is given
@@ -97,7 +97,7 @@ def assess_threshold(
         0
     ].tolist()
     return AuditedThreshold(
-        asked_fpr=asked_fpr,
+        nominal_fpr=nominal_fpr,
         threshold=threshold,
         expected=expected,
         flagged=false_positives + true_positives,

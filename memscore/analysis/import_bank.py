@@ -19,7 +19,8 @@ from memscore.analysis.external_arrays import ExternalArrays
 from memscore.data.datasets import load_dataset
 from memscore.data.splits import Splits, build_examples_table
 from memscore.pipeline.attacks import check_attacks
-from memscore.pipeline.runner import EstimateResult, score_bank
+from memscore.pipeline.bank_reports import EstimateResult
+from memscore.pipeline.runner import score_bank
 from memscore.pipeline.train_bank import TrainingSummary
 from memscore.store.manifest import IMPORTED, Manifest
 from memscore.store.parquet import hash_columns

@@ -17,7 +17,7 @@ from memscore.store.store import Receipts, Store
 def write_scores_table(store: Store, names: Sequence[str], copies: Copies | None = None) -> pa.Table:
     """Write scores.parquet, per training example every score with its errors and counts; return the table.
 
-    The copies of each example stand beside its scores; these columns are null where the images are unknown (None).
+    The copies of each example are with its scores; these columns are null where the images are unknown (None).
     """
     n_train = store.manifest.split_sizes[0]
     table = store.examples().slice(0, n_train)

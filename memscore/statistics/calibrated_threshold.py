@@ -5,7 +5,7 @@ their non-members is above it. What it does to another target is measured by cro
 targets, rates in this one, so that no target takes part in the threshold that it is judged by.
 
     FPR = mean over targets of P(score > tau | not a member)          TPR the same of members
-    precision (PPV) = pi TPR / (pi TPR + (1 - pi) FPR),    pi the share of members among those that are asked about
+    precision (PPV) = pi TPR / (pi TPR + (1 - pi) FPR),    pi the share of members among those in question
 
 Jebreel et al. 2026 (arXiv 2603.07567) for thresholds from shadows, precision at priors and repeated decisions; an
 auditor asks "of those that you flag, how many were members?".
@@ -59,7 +59,7 @@ class CalibratedThreshold:
     """A threshold set on targets, and the rates of decisions by it on other targets.
 
     Attributes:
-        fpr: the false positive rate that was asked for.
+        fpr: the requested false positive rate.
         threshold: scores above it are flagged; NaN where fewer than 1 / fpr non-members are known.
         rates: cross-fitted.
     """
@@ -111,7 +111,7 @@ def calibrate_threshold(scores: np.ndarray, member: np.ndarray, fpr: float) -> C
     Args:
         scores: [T, n], the score of each example against each target, higher for members; NaN is left out.
         member: bool [T, n].
-        fpr: the false positive rate asked for, in (0, 1).
+        fpr: the requested false positive rate, in (0, 1).
 
     Returns:
         The threshold of all targets, and the rates; undefined with one target, and where the non-members of the other
@@ -191,7 +191,7 @@ def compute_mean_rate(hits: np.ndarray, trials: np.ndarray) -> Interval:
 
 
 def compute_precision(tpr: Interval, fpr: Interval, prior: float, correlation: float = 0.0) -> Interval:
-    """Compute the share of members among the flagged, at a share of members among those asked about.
+    """Compute the share of members among the flagged, at a share of members among those in question.
 
     The interval is that of TPR / FPR by the recovered variances of both logarithms (Donner & Zou 2012).
 

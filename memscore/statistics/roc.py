@@ -42,7 +42,7 @@ class RateAtFpr:
         value: the rate; NaN where it is undefined, and then `reason` says why.
         lo: lower end of its interval, 95 % unless stated otherwise.
         hi: upper end.
-        fpr: the false positive rate asked for; the threshold has this one at most.
+        fpr: the requested false positive rate; the threshold has this one at most.
         realised_fpr: false_positives / negatives.
         false_positives: negatives above the threshold.
         negatives: all of them.

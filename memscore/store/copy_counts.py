@@ -14,7 +14,7 @@ COPY_COLUMNS = {"twin": pa.string(), "copies": pa.int32(), "held_out_twin": pa.s
 
 
 def read_copy_counts(store: Store) -> dict[str, Any] | None:
-    """Read what count_copies in memscore/data/duplicates.py said of a store's images; None where it is unknown."""
+    """Read what count_copies in memscore/data/duplicates.py found in a store's images; None where it is unknown."""
     # Stores of earlier versions have no such file, nor have banks that were imported without images.
     if not store.folder.exists(COPIES_PATH):
         return None

@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from memscore.data.duplicates import count_copies
+from memscore.pipeline.bank_reports import EstimateResult
 from memscore.pipeline.config import MAX_MODELS
 from memscore.pipeline.dry_run import CostEstimate
 from memscore.pipeline.jobs import read_recipe
 from memscore.pipeline.output_check import format_output_warning
 from memscore.pipeline.precision import DEFAULT_RMSES, ForecastCheck, PrecisionForecast
-from memscore.pipeline.runner import Bank, EstimateResult, count_queries
+from memscore.pipeline.runner import Bank, count_queries
 from memscore.pipeline.scoring import ArmScores
 from memscore.pipeline.train_bank import TrainingSummary
 from memscore.plots.bank import format_label

@@ -33,7 +33,7 @@ def describe_copies(counts: CopyCounts) -> dict[str, str]:
 
 
 def format_copies(counts: CopyCounts | None) -> str:
-    """Format on one line what copies there are; that there are none, and that nothing is known, is said too."""
+    """Format on one line what copies there are; also that there are none, or that nothing is known."""
     return UNKNOWN if counts is None else "; ".join(describe_copies(counts).values()) or "none, no two images are equal"
 
 

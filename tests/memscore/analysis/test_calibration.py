@@ -61,7 +61,7 @@ def test_expected_rates_are_those_of_fresh_models(shadows):
             assert np.mean(rates) == pytest.approx(each.expected.fpr.value, abs=4 * error)
             hits = [(s[h] > each.threshold).mean() for s, h in zip(scores, held, strict=True)]
             assert np.mean(hits) == pytest.approx(each.expected.tpr.value, rel=0.15)
-        assert [each.asked_fpr for each in decisions.thresholds] == [None, 0.01, 0.001]
+        assert [each.nominal_fpr for each in decisions.thresholds] == [None, 0.01, 0.001]
 
 
 def test_what_is_flagged_here_is_counted_and_groups_need_the_truth(shadows):

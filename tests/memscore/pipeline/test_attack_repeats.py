@@ -7,7 +7,7 @@ from memscore.pipeline import attack_repeats
 from memscore.pipeline.attack_repeats import plan_repeats
 from memscore.pipeline.attack_runs import run_attack
 from memscore.pipeline.attacks import ATTACKS
-from memscore.pipeline.runner import build_arm_summary
+from memscore.pipeline.bank_reports import build_arm_summary
 from memscore.pipeline.scoring import score_arm
 from memscore.score_registry import SCORES
 from memscore.statistics.correlation import spearman

@@ -15,7 +15,7 @@ from memscore.estimators.statistic import (
     subtract_means,
     take_signal,
 )
-from memscore.pipeline.runner import build_arm_summary, build_rate_counts
+from memscore.pipeline.bank_reports import build_arm_summary, build_rate_counts
 from memscore.pipeline.scoring import score_arm, score_fractions, select_columns
 from memscore.pipeline.tables import compute_noise_detection, write_scores_table
 from memscore.proxies.scores import score_bank_events, score_originals
