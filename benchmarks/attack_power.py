@@ -1,6 +1,6 @@
 """Claim: which attack detects most members at a low false positive rate, by data set, network and number of models.
 
-    python -m benchmarks.attack_power --folder DIR [--models 512]
+    python -m benchmarks.attack_power --folder DIR
 
 Six banks of iid subsets of one half: digits, Fashion-MNIST (2,500 images) and generated shapes in colour, each with an
 MLP and with a small CNN. A bank of K models is K of them, every model in turn the target; disjoint groups of K are
@@ -26,12 +26,12 @@ from memscore.store.store import Store
 SHAPES = "--data benchmarks.shapes_data:generate_shapes"
 FASHION = "--data fashion-mnist --train-limit 2500"
 BANKS = {
-    "digits-mlp": "--data digits --arch mlp",
-    "digits-cnn": "--data digits --arch cnn-8-16",
-    "fashion-mlp": f"{FASHION} --arch mlp-256 --epochs 40",
-    "fashion-cnn": f"{FASHION} --arch cnn-8-16 --epochs 30 --batch 64",
-    "shapes-mlp": f"{SHAPES} --arch mlp --recipe digits",
-    "shapes-cnn": f"{SHAPES} --arch cnn-8-16 --recipe digits --epochs 20",
+    "digits-mlp": "--data digits --arch mlp --models 512",
+    "digits-cnn": "--data digits --arch cnn-8-16 --models 256",
+    "fashion-mlp": f"{FASHION} --arch mlp-256 --epochs 40 --models 512",
+    "fashion-cnn": f"{FASHION} --arch cnn-8-16 --epochs 30 --batch 64 --models 256",
+    "shapes-mlp": f"{SHAPES} --arch mlp --recipe digits --models 512",
+    "shapes-cnn": f"{SHAPES} --arch cnn-8-16 --recipe digits --epochs 20 --models 256",
 }
 SIZES = (4, 8, 16, 64, 256)
 MEASURES = ("auc", "tpr_at_0.01", "tpr_at_0.001")
@@ -40,17 +40,16 @@ LEAST_REPLICATES = 8  # for an interval over them
 WIDER = 1.25  # an interval over targets, which share shadow models
 
 
-def main(folder: Path, models: int = 512, banks: tuple[str, ...] = tuple(BANKS)) -> None:
+def main(folder: Path, banks: tuple[str, ...] = tuple(BANKS)) -> None:
     """Train the banks that are missing, attack parts of them, and write down who wins.
 
     Args:
         folder: where the banks lie or are to be made.
-        models: of each bank.
         banks: which of them.
     """
     measured = {}
     for name in banks:
-        flags = f"{BANKS[name]} --models {models} --design iid --store {folder / name}"
+        flags = f"{BANKS[name]} --design iid --store {folder / name}"
         subprocess.run([sys.executable, "-m", "memscore.estimate", *flags.split()], check=True)
         measured[name] = attack_bank(Store.open(str(folder / name)))
     save("attack_power", {"what": "iid subsets of one half, every model in turn as target", "banks": measured})
@@ -67,7 +66,7 @@ def attack_bank(bank: Store) -> dict[str, Any]:
         targets: dict[str, dict[str, list[np.ndarray]]] = {}
         for group in groups:
             for attack in ATTACKS.values():
-                for score, curve in run_attack(bank, arm, group, attack)[1].items():
+                for score, curve in run_attack(bank, arm, group, attack).curves.items():
                     for measure in MEASURES:
                         values = curve.measures[measure].per_target
                         targets.setdefault(score, {}).setdefault(measure, []).append(values)

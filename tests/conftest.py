@@ -29,7 +29,7 @@ def unpictured() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         for name in DRAWN:
-            patch.setattr(f"memscore.pipeline.runner.{name}", lambda *drawn: ONE_PIXEL)
+            patch.setattr(f"memscore.pipeline.bank_reports.{name}", lambda *drawn: ONE_PIXEL)
         yield
 
 
@@ -39,7 +39,7 @@ def pictured(monkeypatch: pytest.MonkeyPatch) -> None:
     from memscore.plots import bank
 
     for name in DRAWN:
-        monkeypatch.setattr(f"memscore.pipeline.runner.{name}", getattr(bank, name))
+        monkeypatch.setattr(f"memscore.pipeline.bank_reports.{name}", getattr(bank, name))
 
 
 @pytest.fixture(scope="session")
