@@ -29,6 +29,7 @@ from memscore.estimators.attack_success import attack_success
 from memscore.estimators.cscore import cscore
 from memscore.estimators.lira import combine_prior_sums, compute_prior_sums, lira_scores
 from memscore.estimators.memorization import MEMORIZATION
+from memscore.estimators.shadow_models import ShadowModels, find_blocks_of_shadows
 from memscore.estimators.statistic import compute_table, compute_weighted_values, count_set_weights
 from memscore.statistics.correlation import (
     compute_interval_from_draws,
@@ -182,6 +183,7 @@ def simulate_bank(
 ) -> Callable[[np.random.Generator, int], dict[str, Estimates]]:
     """Means over targets, attack success, memorization and C-score of whole banks of the same examples."""
     arm = Arm(design=design, block=None if design == "iid" else 16)
+    blocks = find_blocks_of_shadows(range(models), arm.models_per_block) if design == "orthogonal" else None
 
     def simulate(rng: np.random.Generator, repetitions: int) -> dict[str, Estimates]:
         population = draw_population(rng, examples, shift)
@@ -192,7 +194,9 @@ def simulate_bank(
         }
         for _ in range(repetitions):
             confidence, member = population.draw_bank(arm, models, rng)
-            online, _ = lira_scores(confidence, member, combine_prior_sums([compute_prior_sums(confidence, member)]))
+            shadows = ShadowModels.from_sample(confidence, arm.keep, blocks)
+            sums = compute_prior_sums(confidence, member, shadows)
+            online, _ = lira_scores(confidence, member, combine_prior_sums([sums], shadows))
             for name, key in (("mean AUC over targets", "auc"), ("mean TPR over targets", "tpr_at_0.01")):
                 mean = compute_target_means(online, member)[key]
                 each = mean.per_target[~np.isnan(mean.per_target)]

@@ -189,7 +189,7 @@ ARM_SUFFIX = re.compile(r"_k[01]\.\d{3}(_(iid|exact|orthogonal)(-b\d+)?)?")
 def get_estimator_version(score: str) -> int:
     """Return the version of the estimator of a score, given its name with the suffix of its arm.
 
-    >>> get_estimator_version("memorization_k0.500_iid-b8")
+    >>> get_estimator_version("memorization_probit_k0.500_iid-b8")
     1
     """
     return ESTIMATOR_VERSIONS.get(ARM_SUFFIX.sub("", score), 1)
