@@ -7,11 +7,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 from safetensors.torch import save_file
 
 from memscore import attack, estimate, fidelity, influence, status
+from memscore import bank as bank_command
 from memscore.models.architectures import build_network
 from memscore.statistics.claims import judge_claim
 from memscore.statistics.intervals import Interval
@@ -67,10 +69,33 @@ def run_commands(folder):
     model = (
         f"--model {folder}/own.safetensors --arch mlp-32 --members {folder}/members.txt --out {folder}/audit.parquet"
     )
-    assert attack.main(["--store", store, *model.split()]) == 0
+    assert attack.main([store, *model.split()]) == 0
     forget = f"--forget {SCORE}:high --size 20 --pool serial"
     variants = f"--algorithms finetune --variants vanilla rum --scores {SCORE} --budget 1 --seeds 2 --tune-seeds 1"
     assert sweep.main(f"{store} {forget} {variants}".split()) == 0
+
+
+def print_copies(folder):
+    """Print the exact and near copies of a small bank whose images are all there twice."""
+    images, labels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8), np.arange(20) % 2
+    twice = {"train_images": np.tile(images, (2, 1, 1)), "train_labels": np.tile(labels, 2)}
+    np.savez(folder / "copies.npz", **twice, test_images=images, test_labels=labels)
+    data = f"--data {folder}/copies.npz --validation 0 --arch mlp-4 --recipe digits --epochs 1 --batch 10"
+    store = str(folder / "copies")
+    assert estimate.main(f"{data} --design iid --models 4 --originals 1 --pool serial --store {store}".split()) == 0
+    assert (
+        bank_command.main([
+            "duplicates",
+            store,
+            "--data",
+            f"{folder}/copies.npz",
+            "--near",
+            "pixels",
+            "--threshold",
+            "0.1",
+        ])
+        == 0
+    )
 
 
 class Row(dict):
@@ -121,6 +146,7 @@ def tables(tmp_path_factory):
         patch.setattr(NumberTable, "__init__", note_place)
         patch.setattr(NumberTable, "__rich_console__", note_table)
         run_commands(tmp_path_factory.mktemp("tables"))
+        print_copies(tmp_path_factory.mktemp("copies"))
         print_trials()
         print_an_experiment()
     return printed, places
