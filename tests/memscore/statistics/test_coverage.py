@@ -15,8 +15,8 @@ from benchmarks.interval_coverage import CELLS, LARGE_CELLS, LEAST, measure, pas
 FAILED_BEFORE = {
     "TPR at a fixed FPR": [name for name in CELLS if name.startswith("rate")],
     "AUC": ["area-20-400-2", "area-32-608-2.7"],
-    "mean AUC over targets": ["bank-exact-16", "bank-iid-32"],
-    "attack success": ["bank-exact-16", "bank-iid-32"],
+    "mean AUC over targets": ["bank-iid-32"],
+    "mean TPR over targets": ["bank-exact-16"],
     "Spearman of fidelity": ["fidelity-iid-16", "fidelity-iid-48"],
 }
 """Cells in which the formulas of 0.1.0 cover less than .92: Wilson's at a known threshold .26 to .89."""
