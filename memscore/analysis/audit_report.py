@@ -9,6 +9,7 @@ import numpy as np
 
 from memscore.analysis.audit import AuditResult
 from memscore.analysis.audit_trust import compute_detectable_auc
+from memscore.analysis.calibration import build_decisions_record
 from memscore.store.json_records import encode_record
 from memscore.store.parquet import encode
 from memscore.store.store import Store
@@ -68,6 +69,8 @@ def build_audit_record(result: AuditResult, model: str) -> dict[str, Any]:
         if n_members is None
         else compute_detectable_auc(n_members, result.table.num_rows - n_members),
         "epsilon": None if result.epsilon is None else asdict(result.epsilon),
+        "epsilon_bounds": [asdict(bound) for bound in result.epsilon_bounds],
+        "decisions": build_decisions_record(result.decisions),
         "trusted": result.trusted,
         "reasons": list(result.reasons),
         "causes": list(result.causes),

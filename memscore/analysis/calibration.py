@@ -8,6 +8,7 @@ audited model is attacked with one or two more shadow models than they are, whic
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -109,11 +110,15 @@ def assess_threshold(
 
 def encode_decisions(decisions: AuditDecisions) -> str:
     """Encode the decisions for the metadata of the audit's table; undefined is null."""
-    record = {
+    return json.dumps(replace_nonfinite(build_decisions_record(decisions)))
+
+
+def build_decisions_record(decisions: AuditDecisions) -> dict[str, Any]:
+    """Build the record of the decisions; undefined is NaN."""
+    return {
         "thresholds": [asdict(each) | {"expected": summarize_rates(each.expected)} for each in decisions.thresholds],
         "groups": {kind: [asdict(leak) for leak in leaks] for kind, leaks in decisions.groups.items()},
         "outlying_models": {
             name: [asdict(deviation) for deviation in deviations] for name, deviations in decisions.outlying.items()
         },
     }
-    return json.dumps(replace_nonfinite(record))

@@ -52,7 +52,9 @@ def attack_shadow_models(store: Store, arm: str, indices: Sequence[int]) -> Shad
     blocks = store.read_blocks(arm, indices, columns, None, BLOCK_BYTES)
     state = attack.finalize((attack.accumulate(block, context) for block in blocks), context)
     count = int(np.clip(TARGET_BYTES // (4 * n), min(8, len(indices)), min(TARGETS, len(indices))))
-    targets = np.unique(np.linspace(0, len(indices) - 1, count).astype(np.int64))
+    # an outlying model is no target: it would decide what to expect of the audited one
+    regular = np.flatnonzero(~context.shadows.outlying)
+    targets = np.unique(regular[np.linspace(0, len(regular) - 1, count).astype(np.int64)])
     scores, member = np.empty((len(targets), n), np.float32), np.empty((len(targets), n), bool)
     for part in split_blocks(store.read_blocks(arm, indices, columns, None, BLOCK_BYTES)):
         online, *_ = attack.score(part, state, context)

@@ -17,6 +17,7 @@ from pyarrow import fs
 
 from memscore.monitoring.heartbeat import HEARTBEAT_PATH, Driver, Heartbeat, find_driver, read_heartbeat
 from memscore.pipeline.outlying_models import read_outlying_models
+from memscore.score_registry import get_estimator_version
 from memscore.statistics.outlying_models import Deviation
 from memscore.store.copy_counts import read_copy_counts
 from memscore.store.damage_error import build_damage_error
@@ -25,6 +26,7 @@ from memscore.store.json_records import read_record
 from memscore.store.manifest import get_home_url
 from memscore.store.parquet import decode_metadata, open_parquet
 from memscore.store.remote import StoreUnavailable, retry
+from memscore.store.score_files import has_other_version
 from memscore.store.shards import parse_model_index
 from memscore.store.store import Store
 
@@ -186,7 +188,7 @@ class FailureGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreStatus:
-    """One score: fresh if made from as many models as there are now; None without an arm."""
+    """One score: fresh if made from as many models as there are now, by today's estimator; None without an arm."""
 
     name: str
     models: int | None
@@ -402,7 +404,7 @@ def compute_score_statuses(store: Store, models: dict[str, int], problems: list[
     }
     n_models = {name: int(facts["models"]) for name, facts in stored_scores.items() if "models" in facts}
     fresh: dict[str, bool | None] = {
-        name: n_models[name] == models.get(facts["arm"])
+        name: n_models[name] == models.get(facts["arm"]) and not has_other_version(facts, get_estimator_version(name))
         for name, facts in stored_scores.items()
         if "arm" in facts and name in n_models
     }

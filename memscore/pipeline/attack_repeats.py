@@ -118,8 +118,16 @@ class SuccessSummary:
 
 def score_success(block: Block, attack: Attack, state: Any, context: AttackContext) -> dict[str, Columns]:
     """Score a block by an attack, and compute its attack success, hard and soft."""
-    scores = dict(zip(attack.scores, attack.score(block, state, context), strict=True))
+    scores = score_targets(block, attack, state, context)
     return compute_success(attack.compute_log_odds(scores), block.columns["member"], attack, context)
+
+
+def score_targets(block: Block, attack: Attack, state: Any, context: AttackContext) -> dict[str, np.ndarray]:
+    """Score a block by an attack, by name [M, n]; NaN for outlying models, whose scores say nothing of an example."""
+    scores = dict(zip(attack.scores, attack.score(block, state, context), strict=True))
+    if context.shadows.outlying.any():
+        scores = {name: np.where(context.shadows.outlying[:, None], np.nan, values) for name, values in scores.items()}
+    return scores
 
 
 def compute_success(

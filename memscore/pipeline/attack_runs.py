@@ -22,6 +22,7 @@ from memscore.pipeline.attack_repeats import (
     compute_success,
     plan_repeats,
     score_success,
+    score_targets,
     summarize_success,
 )
 from memscore.pipeline.attacks import (
@@ -84,11 +85,13 @@ class AttackResult(NamedTuple):
             targets), with attack success, hard and soft.
         curves: by score, except attack success and scores that only break the ties of another, the curve.
         success: by name of attack success.
+        left_out: indices of outlying models, which are no targets.
     """
 
     tables: dict[str, Columns]
     curves: dict[str, AttackCurve]
     success: dict[str, SuccessSummary]
+    left_out: list[int]
 
 
 def find_stored_attacks(store: Store, suffix: str) -> list[str]:
@@ -139,16 +142,21 @@ def run_attack(
         summaries = summarize_success(tables.columns, buffer, permuted, are_reliable=repeats.are_whole_blocks)
         difference = compute_rms_difference(buffer, attack.soft_success, n)
     tables.columns[attack.soft_success] = widen_by_halves(tables.columns[attack.soft_success], difference)
+    # an outlying model is no target: it would decide the thresholds and hide what the others leak
+    outlying = contexts[0].shadows.outlying
+    member = member[~outlying[:targets]]
+    target_scores = {name: scores[~outlying[:targets]] for name, scores in target_scores.items()}
     curves = {
         name: AttackCurve(
-            measures=compute_target_means(scores, member), band=compute_roc_band(scores, member), targets=targets
+            measures=compute_target_means(scores, member), band=compute_roc_band(scores, member), targets=len(member)
         )
         for name, scores in target_scores.items()
     }
     first = attack.scores[0]
     decisions, agreement = compute_decisions(target_scores[first], member, read_groups(store), threshold)
     curves[first] = replace(curves[first], decisions=decisions)
-    return AttackResult({**tables.columns, name_decision_score(first): agreement}, curves, summaries)
+    left_out = [indices[position] for position in np.flatnonzero(outlying)]
+    return AttackResult({**tables.columns, name_decision_score(first): agreement}, curves, summaries, left_out)
 
 
 def fit_attack(
@@ -209,7 +217,7 @@ def score_block(
     for part in split_blocks([block]):
         is_member = part.columns["member"]
         columns_slice = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
-        part_scores = dict(zip(attack.scores, attack.score(part, states[0], context), strict=True))
+        part_scores = score_targets(part, attack, states[0], context)
         log_odds = attack.compute_log_odds(part_scores)
         # in float32 ratios near 1 would tie, and their logarithms near 0 do not
         for name, ordering in attack.curves.items():

@@ -37,7 +37,7 @@ from memscore.score_registry import SCORES, build_field_metadata
 from memscore.statistics.outlying_models import MAX_EXAMPLES, SIGNALS, Deviation, sum_model_outputs
 from memscore.statistics.reliability import Reliability, compute_reliability, draw_arm_halves
 from memscore.store.block_reader import Block, split_blocks
-from memscore.store.shards import SHARD_COLUMNS, hash_shards
+from memscore.store.shards import SHARD_COLUMNS, format_model_name, hash_shards
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, parse_arm_record
 
@@ -97,6 +97,7 @@ class ArmScores:
         attacks: of each score of an attack the curve over targets, by name without the suffix.
         outlying: names of models far from the others, the farthest first -> in which measures.
         success: of each attack success, hard and soft, by name without the suffix.
+        left_out: names of models that are no targets of an attack, since their confidences are far from the others'.
         has_other_blocks: two blocks or more have enough models for the shadows of targets of other blocks.
     """
 
@@ -113,6 +114,7 @@ class ArmScores:
     attacks: dict[str, AttackCurve]
     outlying: dict[str, tuple[Deviation, ...]] = field(default_factory=dict)
     success: dict[str, SuccessSummary] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
     has_other_blocks: bool = False
 
     def list_decisions(self) -> list[tuple[str, AttackDecisions]]:
@@ -150,11 +152,12 @@ def score_arm(
     statistics.tables.clear()
     del memorization
     curves: dict[str, AttackCurve] = {}
-    success, reliabilities = dict[str, SuccessSummary](), statistics.reliabilities
+    success, reliabilities, left_out = dict[str, SuccessSummary](), statistics.reliabilities, set[int]()
     for attack in dict.fromkeys([*attacks, *find_stored_attacks(store, suffix)]):
         result = run_attack(store, name, indices, ATTACKS[attack], pool)
         write(result.tables)
         curves, success = curves | result.curves, success | result.success
+        left_out |= set(result.left_out)
         reliabilities |= {stem: each.reliability for stem, each in result.success.items() if each.reliability}
     return ArmScores(
         arm=arm,
@@ -170,6 +173,7 @@ def score_arm(
         attacks=curves,
         outlying=statistics.outlying,
         success=success,
+        left_out=tuple(format_model_name(name, index) for index in sorted(left_out)),
         has_other_blocks=find_blocks_of_shadows(indices, arm.models_per_block) is not None,
     )
 

@@ -278,8 +278,8 @@ def summarize_decisions(decisions: dict[str, np.ndarray]) -> RepeatedDecisions:
     share = decisions["in"][decisions["n_in"] > 0]
     with np.errstate(invalid="ignore", divide="ignore"):
         return RepeatedDecisions(
-            flagged_again=float(np.divide(twice_in, once_in)),
-            wrongly_again=float(np.divide(twice_out, once_out)),
+            flagged_again=float(np.maximum(np.divide(twice_in, once_in), 0)),
+            wrongly_again=float(np.maximum(np.divide(twice_out, once_out), 0)),
             flips=float(2 * (once_in - twice_in)),
             coin_flips=float(((share >= 0.25) & (share <= 0.75)).mean())
             if len(share) and np.median(decisions["n_in"]) >= 8

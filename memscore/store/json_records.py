@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, asdict, fields
 from typing import Any
 
+import numpy as np
+
 from memscore.store.filesystem import Folder
 from memscore.store.parquet import CorruptFile
 
@@ -46,7 +48,9 @@ def format_json(record: Mapping[str, Any]) -> str:
 
 def replace_nonfinite(record: Mapping[str, Any]) -> dict[str, Any]:
     """Replace numbers that are not finite by null, at any depth, so that JSON can hold them."""
-    finite: dict[str, Any] = json.loads(json.dumps(record), parse_constant=lambda _: None)
+    # NumPy's booleans and whole numbers are no Python ones
+    encoded = json.dumps(record, default=lambda value: value.item() if isinstance(value, np.generic) else repr(value))
+    finite: dict[str, Any] = json.loads(encoded, parse_constant=lambda _: None)
     return finite
 
 

@@ -7,6 +7,8 @@ from rich.console import Console
 
 from memscore.pipeline.scoring import ArmScores
 
+MODELS_NAMED = 4
+
 
 def print_attack_notes(console: Console, arms: Sequence[ArmScores]) -> None:
     """Print what limits the attacks on each arm, and what to do."""
@@ -22,6 +24,20 @@ def build_attack_notes(arm: ArmScores) -> list[str]:
             f"{arm.suffix}: one block of an orthogonal design: where confidences depend on neighbours, LiRA without "
             "any leak has an AUC below one half, and so has attack success; use --models "
             f"{2 * arm.arm.models_per_block}, so that shadow models are of other blocks"
+        )
+    if arm.left_out:
+        named = ", ".join(arm.left_out[:MODELS_NAMED]) + (", ..." if len(arm.left_out) > MODELS_NAMED else "")
+        lines.append(
+            f"{arm.suffix}: {len(arm.left_out)} models are no targets of an attack, and as shadow models count as the "
+            f"median of the others, since their confidences are far from theirs on most examples: {named}"
+        )
+    equal = [
+        name for name, curve in arm.attacks.items() if np.allclose(curve.measures["auc"].per_target, 0.5, atol=1e-9)
+    ]
+    if equal:
+        lines.append(
+            f"{arm.suffix}: {', '.join(equal)}: all examples have the same score against every target, so nothing was "
+            "measured; that is no evidence of privacy"
         )
     undefined = [name for name, curve in arm.attacks.items() if np.isnan(curve.measures["auc"].value)]
     if undefined:

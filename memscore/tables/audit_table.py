@@ -7,7 +7,6 @@ from rich.console import Console
 
 from memscore.analysis.audit import AuditResult
 from memscore.analysis.audit_report import count_members
-from memscore.statistics.epsilon_bound import EpsilonBound
 from memscore.tables.bank_tables import (
     explain_unrealisable_rates,
     format_number,
@@ -115,21 +114,7 @@ def print_curves(console: Console, audit: AuditResult) -> None:
     for line in explain_unrealisable_rates(rates):
         console.print(line, soft_wrap=True, highlight=False)
     if audit.epsilon is not None:
-        console.print(format_epsilon(audit.epsilon), soft_wrap=True, highlight=False)
         print_epsilon_bounds(console, audit.epsilon_bounds, audit.table.num_rows)
-
-
-def format_epsilon(bound: EpsilonBound) -> str:
-    """Format the lower bound on epsilon, with the counts that it rests on."""
-    if np.isnan(bound.value):
-        return "epsilon   no bound: each half of the examples needs members and others"
-    sign = ">" if bound.says == "member" else "<="
-    return (
-        f"epsilon   at least {bound.value:.3f} (delta 0, {100 * bound.level:g} % confidence, Clopper-Pearson): "
-        f'"{bound.says}" where LiRA online {sign} {bound.threshold:.3f}, chosen on the other half, is right for '
-        f"{bound.hits} of {bound.of_hits} and wrong for {bound.false} of {bound.of_false}; valid if the members were "
-        "drawn at random"
-    )
 
 
 def print_strongest(console: Console, audit: AuditResult) -> None:

@@ -292,7 +292,8 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
     # precision; the error between blocks includes the design's smaller variance, and needs three blocks or more
     for arm in arms:
         console.print(
-            f"{arm.suffix}: {arm.models} models, {format_queries(arm.queries)}, memorization RMSE {arm.rmse:.4f}"
+            f"{arm.suffix}: {arm.models} models, {format_queries(arm.queries)}, memorization RMSE "
+            + ("undefined" if np.isnan(arm.rmse) else f"{arm.rmse:.4f}")
             + ("" if np.isnan(arm.rmse_block) else f" (between blocks {arm.rmse_block:.4f})")
             + format_unfinished(arm.unfinished)
             + (f", undefined for {arm.undefined} examples" if arm.undefined else "")

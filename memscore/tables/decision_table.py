@@ -21,7 +21,7 @@ PRECISION_NOTE = f"PPV: of the flagged, members, where {', '.join(f'{100 * p:g}'
 def print_decisions(console: Console, attacks: Sequence[tuple[str, AttackDecisions]], suffix: str) -> None:
     """Print the thresholds of an arm's attacks and what they do; of the first attack also repeats and groups."""
     table = make_table(
-        "decisions by thresholds set on other models of the bank, in percent; 95 % interval over targets",
+        "decisions by thresholds set on other models, all targets together, in percent; 95 % interval over targets",
         ("attack", "threshold", "FPR", "TPR", *PRECISION_COLUMNS),
     )
     for name, decisions in attacks:

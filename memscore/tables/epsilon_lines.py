@@ -28,6 +28,7 @@ NOTES = (
 def print_epsilon_bounds(console: Console, bounds: tuple[PrivacyBound, ...], n: int) -> None:
     """Print the bounds by each method, and what they assume; n is the number of training examples."""
     if all(np.isnan(bound.value) for bound in bounds):
+        console.print("epsilon   no bound: each half of the examples needs members and others", highlight=False)
         return
     first = bounds[0]
     title = f"lower bounds at {100 * first.level:g} % confidence each, delta {first.delta:g}"

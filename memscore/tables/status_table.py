@@ -90,7 +90,8 @@ def format_remarks(status: BankStatus) -> Iterator[str]:
         yield f"[yellow]{status.unread} more failures[/] were not read"
     stale = [score for score in status.scores if score.fresh is False]
     if status.scores:
-        yield f"scores: {len(status.scores)} stored, {len(stale)} made from fewer models than there are now"
+        reason = "made from fewer models than there are now, or by an earlier estimator"
+        yield f"scores: {len(status.scores)} stored, {len(stale)} {reason}"
     if stale:
         yield f"[yellow]stale[/] {', '.join(score.name for score in stale)}: the next estimate computes them again"
     if status.outlying_models:

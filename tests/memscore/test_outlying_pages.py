@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from memscore import bank, estimate, status
+from memscore.statistics.correlation import spearman
 from memscore.store.store import Store
 from memscore.tables.outlying_line import print_outlying_models
 
@@ -75,3 +76,16 @@ def test_pages_and_records_say_the_number_of_queries_and_a_wide_crop_is_warned_o
     assert "3 queries an image" in capsys.readouterr().out
     assert status.main([str(tmp_path / "q"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["arms"][0]["queries"] == 3
+
+
+def test_a_wild_model_changes_neither_thresholds_nor_the_scores_of_examples(arrays, tmp_path, capsys):
+    values, decisions = {}, {}
+    for name in ("calm", "wild"):
+        run_import(arrays, name, tmp_path / name)
+        values[name] = Store.open(tmp_path / name).score("lira_gap_k0.500")[1]
+        [arm] = json.loads((tmp_path / name / "reports" / "summary.json").read_text())["arms"]
+        decisions[name] = arm["attacks"]["lira_gap"]["thresholds"][0]
+        assert ("no targets of an attack" in capsys.readouterr().out) == (name == "wild")
+    assert spearman(values["calm"], values["wild"]) > 0.97
+    assert decisions["wild"]["threshold"] == pytest.approx(decisions["calm"]["threshold"], rel=0.05)
+    assert decisions["wild"]["tpr"][0] == pytest.approx(decisions["calm"]["tpr"][0], abs=0.01)

@@ -151,7 +151,7 @@ def test_the_command_writes_evidence_with_verdicts_and_prints_how_well_it_separa
     printed = capsys.readouterr().out
     assert "LiRA online" in printed
     assert "200 members and 200 others" in printed
-    assert "epsilon   at least" in printed
+    assert "epsilon, two rates" in printed
     path = bank.store.folder.path(f"reports/audit-own-{bank.arms[0].name}.parquet")
     check_content(Path(path).read_bytes())  # what `bank verify` asks: the hash is of all columns
     table = pq.read_table(path)

@@ -72,7 +72,7 @@ def scores_by_hand(name, signals):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_each_attack_is_its_estimator_over_the_whole_bank(store, signals, name):
     attack = ATTACKS[name]
-    tables, curves, success = run_attack(store, ARM.name, list(range(M)), attack)
+    tables, curves, success, _ = run_attack(store, ARM.name, list(range(M)), attack)
     member = signals["member"][:, :TRAIN]
     by_hand = dict(zip(attack.scores, scores_by_hand(name, signals), strict=True))
     agreement = name_decision_score(attack.scores[0])

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from memscore.store.json_records import decode_record, encode_record, replace_nonfinite
@@ -19,3 +20,8 @@ def test_an_encoded_record_is_decoded_without_them():
     assert decode_record(encode_record(RECORD), require_checksum=True) == FINITE
     with pytest.raises(ValueError, match="do not give the record_sha256"):
         decode_record(encode_record(RECORD).replace(b"1.5", b"2.5"))
+
+
+def test_numbers_of_numpy_are_those_of_python():
+    record = {"flag": np.bool_(True), "count": np.int64(3), "share": np.float32(0.5), "none": np.float32("nan")}
+    assert decode_record(encode_record(record)) == {"flag": True, "count": 3, "share": 0.5, "none": None}

@@ -13,7 +13,7 @@ from tests.fixtures.banks import examples, manifest
 N = 40
 
 
-def score(folder, arm, indices):
+def score(folder, arm, indices, scale=1.0):
     bank = Store.create(folder / "bank", manifest(split_sizes=(N, 0, 1)), examples(N + 1))
     clusters = np.arange(N) // (3 if arm.models_per_block > 4 else 1)
     bank.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": arm.block, "clusters": None})
@@ -22,7 +22,7 @@ def score(folder, arm, indices):
     member[:, :N] = draw_membership(arm, indices, N, clusters)
     for row, index in enumerate(indices):
         columns = {"row": np.arange(N + 1, dtype=np.int32), "member": member[row], "correct": member[row]}
-        phi = rng.normal(size=N + 1).astype(np.float32)
+        phi = (1 + scale * rng.normal(size=N + 1)).astype(np.float32)
         signals = dict.fromkeys(("logit_confidence", "gap", "top_gap"), phi)
         bank.write_shard(format_model_name(arm.name, index), arm.name, columns | signals)
     return score_arm(bank, arm.name, bank.find_valid_shards(arm.name))
@@ -46,3 +46,8 @@ def test_each_arm_is_told_what_limits_its_attacks(tmp_path, arm, indices, words)
     lines = build_attack_notes(score(tmp_path, arm, list(indices)))
     assert len(lines) == (2 if words[:1] == ["one block"] else bool(words))
     assert all(word in " ".join(lines) for word in words)
+
+
+def test_models_that_all_give_the_same_are_no_evidence_of_privacy(tmp_path):
+    [line] = build_attack_notes(score(tmp_path, Arm(design="iid"), range(8), scale=0.0))
+    assert "nothing was measured" in line
