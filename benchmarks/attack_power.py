@@ -29,9 +29,9 @@ BANKS = {
     "digits-mlp": "--data digits --arch mlp --models 512",
     "digits-cnn": "--data digits --arch cnn-8-16 --models 256",
     "fashion-mlp": f"{FASHION} --arch mlp-256 --epochs 40 --models 512",
-    "fashion-cnn": f"{FASHION} --arch cnn-8-16 --epochs 30 --batch 64 --models 256",
+    "fashion-cnn": f"{FASHION} --arch cnn-8-16 --epochs 30 --batch 64 --models 128",
     "shapes-mlp": f"{SHAPES} --arch mlp --recipe digits --models 512",
-    "shapes-cnn": f"{SHAPES} --arch cnn-8-16 --recipe digits --epochs 20 --models 256",
+    "shapes-cnn": f"{SHAPES} --arch cnn-8-16 --recipe digits --epochs 20 --models 128",
 }
 SIZES = (4, 8, 16, 64, 256)
 MEASURES = ("auc", "tpr_at_0.01", "tpr_at_0.001")
