@@ -18,7 +18,7 @@ COSTS = ("rrt_wall", "run_wall_s", "wall_s")  # of a trial, in seconds and over 
 WORK = ("at", "began", "eta_s", "line", "pid", "rate_per_s", "run")  # of a record of progress; the line has seconds
 VARIES: dict[str, tuple[str, ...]] = {
     "*/progress.json": (*WORK, RECORD),
-    "*/receipts/*.json": ("seconds", "train_s", "events_s", "evaluation_events_s", "worker", RECORD),
+    "*/receipts/*.json": ("seconds", "train_s", "worker", RECORD),
     "*/failures/*.json": ("traceback", RECORD),
     "*models.parquet": ("seconds", "worker", SEAL),
     "store/reports/summary.json": (
