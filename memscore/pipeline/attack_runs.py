@@ -100,13 +100,8 @@ def find_stored_attacks(store: Store, suffix: str) -> list[str]:
     return [name for name, attack in ATTACKS.items() if f"{attack.scores[0]}_{suffix}" in stored_scores]
 
 
-def run_attack(
-    store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None = None, threshold: float | None = None
-) -> AttackResult:
-    """Run one attack on every training example, with every model of the arm in turn as target.
-
-    Decisions are also rated at a `threshold` of the first score, if it is given.
-    """
+def run_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool: Pool | None = None) -> AttackResult:
+    """Run one attack on every training example, with every model of the arm in turn as target."""
     n = store.manifest.split_sizes[0]
     # curves need whole targets, [T, N] in memory: as many as fit, but 8 where the bank has them
     targets = int(np.clip(CURVE_BYTES // (4 * n * len(attack.curves)), min(8, len(indices)), len(indices)))
@@ -128,9 +123,8 @@ def run_attack(
     tables, permuted = ColumnBuffer(n), {name: list[np.ndarray]() for name in (attack.success, attack.soft_success)}
     # halves are compared over all examples, so their values are kept on disk until the last block
     with DiskBuffer(n) as buffer:
-        for rows, block_scores in map_blocks(
-            store, arm, indices, ["member", *contexts[0].signals], score_fn, pool=pool
-        ):
+        columns = ["member", *contexts[0].signals]
+        for rows, block_scores in map_blocks(store, arm, indices, columns, score_fn, pool=pool):
             member[:, rows] = block_scores.member
             for name, scores in block_scores.scores.items():
                 target_scores[name][:, rows] = scores
@@ -153,7 +147,7 @@ def run_attack(
         for name, scores in target_scores.items()
     }
     first = attack.scores[0]
-    decisions, agreement = compute_decisions(target_scores[first], member, read_groups(store), threshold)
+    decisions, agreement = compute_decisions(target_scores[first], member, read_groups(store))
     curves[first] = replace(curves[first], decisions=decisions)
     left_out = [indices[position] for position in np.flatnonzero(outlying)]
     return AttackResult({**tables.columns, name_decision_score(first): agreement}, curves, summaries, left_out)

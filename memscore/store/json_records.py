@@ -48,8 +48,8 @@ def format_json(record: Mapping[str, Any]) -> str:
 
 def replace_nonfinite(record: Mapping[str, Any]) -> dict[str, Any]:
     """Replace numbers that are not finite by null, at any depth, so that JSON can hold them."""
-    # NumPy's booleans and whole numbers are no Python ones
-    encoded = json.dumps(record, default=lambda value: value.item() if isinstance(value, np.generic) else repr(value))
+    # NumPy's booleans and whole numbers are no Python ones; TypeError for anything else that JSON cannot hold
+    encoded = json.dumps(record, default=np.generic.item)
     finite: dict[str, Any] = json.loads(encoded, parse_constant=lambda _: None)
     return finite
 

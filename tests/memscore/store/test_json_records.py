@@ -25,3 +25,8 @@ def test_an_encoded_record_is_decoded_without_them():
 def test_numbers_of_numpy_are_those_of_python():
     record = {"flag": np.bool_(True), "count": np.int64(3), "share": np.float32(0.5), "none": np.float32("nan")}
     assert decode_record(encode_record(record)) == {"flag": True, "count": 3, "share": 0.5, "none": None}
+
+
+def test_what_json_cannot_hold_is_refused():
+    with pytest.raises(TypeError):
+        encode_record({"place": object()})
