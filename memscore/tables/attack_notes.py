@@ -28,8 +28,8 @@ def build_attack_notes(arm: ArmScores) -> list[str]:
     if arm.left_out:
         named = ", ".join(arm.left_out[:MODELS_NAMED]) + (", ..." if len(arm.left_out) > MODELS_NAMED else "")
         lines.append(
-            f"{arm.suffix}: {len(arm.left_out)} of {arm.models} models not attacked as targets, and counted as the median of "
-            f"the others as shadow models, since confidences are far from theirs on most examples: {named}"
+            f"{arm.suffix}: {len(arm.left_out)} of {arm.models} models not attacked as targets, and counted as the "
+            f"median of the others as shadow models, since confidences are far from theirs on most examples: {named}"
         )
     equal = [
         name for name, curve in arm.attacks.items() if np.allclose(curve.measures["auc"].per_target, 0.5, atol=1e-9)
