@@ -46,17 +46,14 @@ def speed_cells(bench: Bench) -> Iterator[Cell]:
     for name in CASES:
         yield f"{name} flops", partial(count_flops, bench, bench.cases[name])
         yield f"{name} evaluation", partial(measure_evaluation, bench, bench.cases[name].arch)
-        yield from engine_cells(
-            bench, name, "captured", "bfloat16", STREAMS[name][:4] if bench.tiny else STREAMS[name], 3
-        )
-        yield from engine_cells(
-            bench, name, "compiled", "bfloat16", STREAMS[name][:2] if bench.tiny else STREAMS[name], 3
-        )
+        yield from engine_cells(bench, name, "captured", "bfloat16", STREAMS[name], 3)
+        yield from engine_cells(bench, name, "compiled", "bfloat16", STREAMS[name], 3)
         yield from engine_cells(bench, name, "captured", "bfloat16", (1, 4), None)
     for arch in STACKED:
-        for count in (1, 4) if bench.tiny else (1, 64, 512):
+        for count in (1, 64, 512):
+            models = min(count, 4) if bench.tiny else count
             for engine in ("captured", "called"):
-                yield f"{arch} stack {engine} {count}", partial(time_stack, bench, arch, count, engine == "captured")
+                yield f"{arch} stack {engine} {count}", partial(time_stack, bench, arch, models, engine == "captured")
     for engine, precision in SLOW:
         for name in CASES:
             yield from engine_cells(bench, name, engine, precision, (1,), 1)

@@ -28,8 +28,9 @@ STREAM_COUNTS = (1, 2, 4, 8, 16)
 MIN_GAIN = 1.05  # of a number of streams over the one before, for the next to be tried
 AUTOTUNE_STEPS = 16  # steps of each timing
 COMPILED_ARCHITECTURES = frozenset({"resnet18", "resnet18-imagenet-stem"})
-"""Architectures that are compiled on a GPU: those of which a compiled step was measured to take at most 1 / 1.15 of the
-captured one's time (benchmarks/results/gpu_speed.json). Compiling takes 25 to 60 s in each process."""
+"""Architectures that are compiled on a GPU. A compiled step of ResNet-18 with the CIFAR stem takes 1 / 1.3 of the
+captured one's time on an H200 (benchmarks/results/gpu_speed.json); with ImageNet's stem, whose time is the launches of
+small kernels, that is not measured yet. Compiling takes 25 s in each process."""
 
 _log = logging.getLogger(__name__)
 _engine_cache: dict[tuple[object, ...], list[CudaGraphEngine]] = {}  # engines of one architecture, recipe and data set
