@@ -23,7 +23,11 @@ from cluster.launch import (
     validate_pool_options,
 )
 from cluster.session import is_submitted_job
+from memscore.cli.command_line import call_command
 from memscore.pipeline.config import BankConfig
+
+PROG = "python -m memscore.estimate"
+EXAMPLE = "--data cifar10 --arch resnet18 --models 64 --dry-run"
 
 
 def estimate_bank(
@@ -81,11 +85,9 @@ def estimate_bank(
     return 1 if result.training.failed or result.training.diverged else 0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
-    return run_command(
-        lambda: tyro.cli(estimate_bank, prog="python -m memscore.estimate", args=arguments), RESUMABLE_MESSAGE
-    )
+    return run_command(lambda: call_command(estimate_bank, prog, arguments, EXAMPLE), RESUMABLE_MESSAGE)
 
 
 if __name__ == "__main__":

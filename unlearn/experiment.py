@@ -13,7 +13,11 @@ import tyro
 from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
+from memscore.cli.command_line import call_command
 from unlearn.experiments.config import ExperimentConfig
+
+PROG = "python -m unlearn.experiment"
+EXAMPLE = "rum ~/memscore/digits"
 
 
 def run_experiment(
@@ -57,11 +61,9 @@ def run_experiment(
     return 1 if result.incomplete else 0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; see memscore.cli.app.run_command."""
-    return run_command(
-        lambda: tyro.cli(run_experiment, prog="python -m unlearn.experiment", args=arguments), RESUMABLE_TRIALS_MESSAGE
-    )
+    return run_command(lambda: call_command(run_experiment, prog, arguments, EXAMPLE), RESUMABLE_TRIALS_MESSAGE)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,11 @@ import tyro
 from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
+from memscore.cli.command_line import call_command
 from unlearn.tuning.config import SweepConfig
+
+PROG = "python -m unlearn.sweep"
+EXAMPLE = "~/memscore/digits --forget memorization_k0.500:high --algorithms finetune salun"
 
 
 def run_sweep(
@@ -48,11 +52,9 @@ def run_sweep(
     return print_sweep(Console(width=None if sys.stdout.isatty() else 140), result, folder)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; see memscore.cli.app.run_command."""
-    return run_command(
-        lambda: tyro.cli(run_sweep, prog="python -m unlearn.sweep", args=arguments), RESUMABLE_TRIALS_MESSAGE
-    )
+    return run_command(lambda: call_command(run_sweep, prog, arguments, EXAMPLE), RESUMABLE_TRIALS_MESSAGE)
 
 
 if __name__ == "__main__":

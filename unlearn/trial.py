@@ -13,7 +13,11 @@ import tyro
 from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, open_pool, validate_pool_options
+from memscore.cli.command_line import call_command
 from unlearn.trials.request import TrialRequest
+
+PROG = "python -m unlearn.trial"
+EXAMPLE = "~/memscore/digits --algorithm finetune --forget memorization_k0.500:high --set epochs=2"
 
 
 def unlearn_and_compare(
@@ -49,11 +53,9 @@ def unlearn_and_compare(
     return print_trials(Console(width=None if sys.stdout.isatty() else 120), results, request)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; see memscore.cli.app.run_command."""
-    return run_command(
-        lambda: tyro.cli(unlearn_and_compare, prog="python -m unlearn.trial", args=arguments), RESUMABLE_TRIALS_MESSAGE
-    )
+    return run_command(lambda: call_command(unlearn_and_compare, prog, arguments, EXAMPLE), RESUMABLE_TRIALS_MESSAGE)
 
 
 if __name__ == "__main__":
