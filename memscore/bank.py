@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from memscore.analysis.external_arrays import ExternalArrays
-from memscore.cli.command_line import call_command
+from memscore.cli.command_line import call_command, get_command_line
 from memscore.cli.options import Maybe
 from memscore.cli.program import run_subcommand
 
@@ -128,10 +128,13 @@ def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> 
     """Create a store from membership masks and predictions of other models, and score it."""
     with quiet_interrupt_during_imports():
         from memscore.analysis.import_bank import import_bank
+        from memscore.monitoring.run_log import record_run
+        from memscore.store.filesystem import Folder
         from memscore.store.store import Store
         from memscore.tables import bank_tables
 
-    result = import_bank(source)
+    with record_run(Folder.from_url(source.store), get_command_line()):
+        result = import_bank(source)
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank_tables.print_result(console, result, Store.open(source.store).folder.display_name)
     return 0

@@ -23,7 +23,7 @@ from cluster.launch import (
     validate_pool_options,
 )
 from cluster.session import is_submitted_job
-from memscore.cli.command_line import call_command
+from memscore.cli.command_line import call_command, get_command_line
 from memscore.pipeline.config import BankConfig
 
 PROG = "python -m memscore.estimate"
@@ -47,6 +47,7 @@ def estimate_bank(
     with quiet_interrupt_during_imports():
         from memscore.monitoring.progress import monitor_pool
         from memscore.monitoring.prometheus import describe_metrics
+        from memscore.monitoring.run_log import record_run
         from memscore.pipeline.dry_run import estimate_cost
         from memscore.pipeline.run_forecast import forecast_bank
         from memscore.pipeline.runner import estimate, prepare_bank, prepare_store
@@ -64,6 +65,7 @@ def estimate_bank(
         bank_tables.print_cost(console, estimate_cost(bank, estimate_worker_count(options, local=local)))
         return 0
     with ExitStack() as stack:
+        stack.enter_context(record_run(bank.store.folder, get_command_line()))
         if locked := bank.store.is_created:
             stack.enter_context(bank.store.lock())
         session = stack.enter_context(open_pool(options, resolve_device))

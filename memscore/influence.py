@@ -11,7 +11,7 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from memscore.cli.command_line import call_command
+from memscore.cli.command_line import call_command, get_command_line
 from memscore.cli.options import Maybe
 
 PROG = "python -m memscore.influence"
@@ -54,6 +54,7 @@ def find_bank_influence(
         from memscore.analysis.influence_pairs import compute_influence
         from memscore.analysis.influence_picture import MAX_PICTURES, reload_images, write_picture
         from memscore.monitoring.default_store import choose_store
+        from memscore.monitoring.run_log import record_run
         from memscore.store.store import Store
         from memscore.tables.influence_table import print_influence
         from memscore.tables.outlying_line import print_outlying_models
@@ -63,7 +64,10 @@ def find_bank_influence(
         raise ValueError(f"--pictures must lie in 0 to {MAX_PICTURES}, got {pictures}; the file has every pair")
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank = Store.open(choose_store(store), check_manifest=True)
-    with bank.lock():  # a running estimate would add shards and make this result stale
+    with (
+        bank.lock(),
+        record_run(bank.folder, get_command_line()),
+    ):  # a running estimate would add shards and make this result stale
         name = select_arm(bank, arm)
         # before the pairs, so that a data set that is not found is an error at once
         splits = reload_images(bank, data, folder) if pictures else None

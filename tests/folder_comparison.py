@@ -51,6 +51,7 @@ compared all the same, and so are the types of columns. The first pattern that a
 
 ADDED: tuple[str, ...] = (
     "*/data.json",
+    "*/run.log",
     "*/reports/audit-*.json",
     "*/duplicates.parquet",
     "*/rebuilt/*.parquet",

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
-from memscore.cli.command_line import call_command
+from memscore.cli.command_line import call_command, get_command_line
 from unlearn.tuning.config import SweepConfig
 
 PROG = "python -m unlearn.sweep"
@@ -35,6 +35,7 @@ def run_sweep(
     """
     validate_pool_options(options)
     with quiet_interrupt_during_imports():
+        from memscore.monitoring.run_log import record_run
         from memscore.store.visibility import require_visible_on_all_nodes
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
@@ -45,6 +46,7 @@ def run_sweep(
     options = choose_pool(options, lambda limit_s: sweep.forecast())
     with ExitStack() as stack:
         stack.enter_context(sweep.context.bank_store.lock())
+        stack.enter_context(record_run(sweep.context.bank_store.folder, get_command_line()))
         session, search = stack.enter_context(open_pool_and_search(options, resolve_device))
         require_visible_on_all_nodes(sweep.context.bank_store, session.run_on_each_node)
         result = sweep.run(session.pool, search, session.device, ProgressBar)

@@ -10,6 +10,7 @@ import platform
 import re
 import socket
 import sys
+import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from memscore.store.remote import redact_credentials
 LOG_PATH, OLD_LOG_PATH = "run.log", "run.old.log"
 MAX_BYTES = 5_000_000
 """Size from which on the log becomes run.old.log, in place of the one before."""
+APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+"""How the log is opened; through a link would be outside the store."""
 MAX_LINE = 2_000
 """Characters of a line; the rest of it is left out."""
 PACKAGES = ("memscore", "torch", "numpy", "ray")
@@ -32,45 +35,50 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u20
 class RunLog:
     """The log of one store, as a stream that passes on to the terminal what it is given, and keeps its lines.
 
-    A bar that draws itself again and again is passed on and not kept: it writes its lines with keep_line.
+    A bar that draws itself again and again is passed on and not kept: it writes its lines with keep_lines.
     """
 
     def __init__(self, folder: Folder, stream: TextIO) -> None:
         self.path, self.old_path = folder.path(LOG_PATH), folder.path(OLD_LOG_PATH)
+        self.manifest_path = folder.path("manifest.json")
         self.stream = stream
+        self._lock = threading.Lock()  # a thread that reports progress writes too
         self._unfinished = ""
+        self._waiting: list[str] = []
         self._has_failed = False
 
     def write(self, text: str) -> int:
         """Write to the terminal, and keep whole lines; what moves the cursor is of a bar and is not kept."""
         self.stream.write(text)
-        if "\x1b" in text or "\r" in text:
-            return len(text)
-        *lines, self._unfinished = (self._unfinished + text).split("\n")
-        self.keep_lines([line for line in lines if line.strip()])
+        if "\x1b" not in text and "\r" not in text:
+            with self._lock:
+                *lines, self._unfinished = (self._unfinished + text).split("\n")
+            self.keep_lines(*lines)
         return len(text)
 
-    def keep_line(self, line: str) -> None:
-        """Keep a line that the terminal does not show."""
-        self.keep_lines([line])
+    def keep_lines(self, *lines: str) -> None:
+        """Keep lines that the terminal need not show: in one write, after those of other processes.
 
-    def keep_lines(self, lines: Sequence[str]) -> None:
-        """Append lines to the log in one write, after those of other processes; warn once if that fails."""
-        if not lines:
-            return
+        They wait until the store exists, and are lost with the process if it is never created.
+        """
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        text = "".join(f"{now} {os.getpid()} {escape_control(line)}\n" for line in lines)
-        try:
-            self._append(text.encode(errors="backslashreplace"))
-        except OSError as error:
-            if not self._has_failed:
+        with self._lock:
+            self._waiting += [f"{now} {os.getpid()} {escape_control(line)}\n" for line in lines if line.strip()]
+            if not self._waiting or self._has_failed or not os.path.exists(self.manifest_path):
+                return
+            try:
+                self._append("".join(self._waiting).encode(errors="backslashreplace"))
+            except OSError as error:
                 self._has_failed = True
                 self.stream.write(f"warning: {self.path} is not written: {error.strerror}; the command continues\n")
+            self._waiting = []
 
     def _append(self, content: bytes) -> None:
         """Append under a lock on the log itself, and begin a new one first where it has become large."""
         for _ in range(2):
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(
+                self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)  # of another command, for one write
                 if os.fstat(descriptor).st_size < MAX_BYTES:
@@ -106,22 +114,22 @@ def escape_control(text: str) -> str:
 def record_run(folder: Folder, command_line: Sequence[str]) -> Generator[None, None, None]:
     """Keep in the store's run.log what this block writes to stderr, with its begin and its end; remote: do nothing.
 
-    The store exists. The command line is as the user typed it; credentials in URLs are left out.
+    The store may be created meanwhile. The command line is as the user typed it; credentials in URLs are left out.
     """
     if not folder.local:
         yield
         return
     before = sys.stderr
     log = RunLog(folder, before)
-    log.keep_lines([*describe_start(command_line)])
-    sys.stderr = log
+    log.keep_lines(*describe_start(command_line))
+    sys.stderr = log  # type: ignore[assignment]
     try:
         yield
     except BaseException as error:
-        log.keep_line(describe_end(error))
+        log.keep_lines(describe_end(error))
         raise
     else:
-        log.keep_line("ended")
+        log.keep_lines("ended")
     finally:
         sys.stderr = before
 
@@ -142,5 +150,4 @@ def describe_end(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, SystemExit):
         return f"ended with exit code {error.code}"
-    return f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
-
+    return redact_credentials(f"failed: {type(error).__name__}: {' '.join(str(error).split())}")
