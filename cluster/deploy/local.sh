@@ -6,9 +6,9 @@
 # else that Ray opens listens on all addresses: keep a firewall in front of this machine.
 # `down` stops what `up` started, and what that started; another Ray of this user goes on. It knows the processes by a
 # variable in their environment, so that nothing is kept that a reboot, a reused pid or a second `up` could make false.
+# Where RAY_PORT is set for `up`, set it for `down` too.
 set -euo pipefail
 
-mark=MEMSCORE_LOCAL_CLUSTER
 usage() { sed -n 's/^# \(bash .*\)/usage: \1/p' "$0" >&2; exit 2; }
 number() { [[ $1 =~ ^[1-9][0-9]*$ ]] || { echo "error: $2 must be 1 or more, got $1" >&2; exit 2; }; }
 
@@ -23,13 +23,13 @@ find_ray() { # in PATH, as in an activated environment, or in .venv of this clon
   fi
   export PATH="$(dirname "$ray"):$PATH" # Ray starts python from PATH
 }
-start_ray() { env "$mark=$UID" "$ray" start "$@" > /dev/null; }
+start_ray() { env "$mark" "$ray" start "$@" > /dev/null; }
 list_own() { # pids whose environment has the mark, but for this script and what runs it
   local file pid
   for file in /proc/[0-9]*/environ; do
     pid=${file//[!0-9]/}
     [[ $pid != "$$" && -O /proc/$pid ]] || continue
-    grep -qzx "$mark=$UID" "$file" 2> /dev/null || continue
+    grep -qzx "$mark" "$file" 2> /dev/null || continue
     [[ $ancestors == *" $pid "* ]] || echo "$pid"
   done
 }
@@ -68,6 +68,7 @@ stop_own() {
 
 host=${DASHBOARD_HOST:-127.0.0.1}
 port=${RAY_PORT:-6379}
+mark=MEMSCORE_LOCAL_CLUSTER=$UID:$port # in the environment of all that `up` starts
 export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token} RAY_USAGE_STATS_ENABLED=0
 unset RAY_ADDRESS
 

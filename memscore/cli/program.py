@@ -38,7 +38,7 @@ INTRODUCTIONS = {
 }
 BEGINNINGS = {
     "memscore": "Begin with `{prog} estimate`: 256 small networks on 1,797 digits.",
-    "unlearn": "Begin with `{prog} trial STORE --algorithm finetune`, on a bank of memscore.",
+    "unlearn": "Begin with `{prog} trial STORE --algorithm finetune`.",
 }
 
 
