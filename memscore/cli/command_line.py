@@ -1,12 +1,11 @@
 """From the words after a command to a call of its function: help, version, and one line about what cannot be parsed."""
 
 import contextlib
-import difflib
 import inspect
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial, update_wrapper
 from importlib import metadata
@@ -14,9 +13,9 @@ from typing import Any, NoReturn
 
 import tyro
 
-from memscore.choices import NEAR
 from memscore.cli.help_page import format_help, format_usage
 from memscore.cli.option_list import Option, list_options
+from memscore.cli.suggestion import suggest
 
 HELP, VERSION = ("-h", "--help"), "--version"
 FRAME = re.compile(r"[╭╮╰╯│─]+|\s+")
@@ -153,9 +152,3 @@ def describe_value(option: Option) -> str:
 def describe_need(option: Option) -> str:
     """Describe a required word in a few words."""
     return f"a {option.name}" if option.positional else option.flag
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return a remark that names the nearest known word; empty if none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=NEAR)
-    return f"; did you mean {near[0]}?" if near else ""

@@ -5,8 +5,8 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping
 
-from memscore.choices import validate_choice
 from memscore.cli.program import PROGRAMS
+from memscore.cli.suggestion import suggest
 
 Names = Mapping[str, str]
 """Name -> what it is."""
@@ -24,7 +24,10 @@ def validate_kinds(program: str, kinds: Iterable[str], prog: str) -> tuple[str, 
         for other in PROGRAMS.keys() - {program}:
             if kind in LISTED[other]:
                 raise ValueError(f"{prog} lists {', '.join(LISTED[program])}; {kind} are in `{other} list {kind}`")
-        validate_choice("list", kind, LISTED[program])
+        if kind not in LISTED[program]:
+            raise ValueError(
+                f"{prog} has no {kind!r}{suggest(kind, LISTED[program])}; it lists {', '.join(LISTED[program])}"
+            )
     return kinds
 
 

@@ -1,14 +1,13 @@
 """The programs memscore and unlearn: lists of their commands, and the call of one by its name."""
 
-import difflib
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from memscore.choices import NEAR
 from memscore.cli.app import quiet_interrupt
+from memscore.cli.suggestion import suggest
 
 MEMSCORE: dict[str, str] = {
     "estimate": "train a bank of subset models and score every example",
@@ -85,7 +84,7 @@ def run_subcommand(
         sys.stdout.write(format_version())
         return 0
     if name not in mains:
-        raise ValueError(f"{prog} has no command {name!r}{suggest_name(name, mains)}; it has {', '.join(mains)}")
+        raise ValueError(f"{prog} has no command {name!r}{suggest(name, mains)}; it has {', '.join(mains)}")
     return mains[name](words[1:], f"{prog} {name}")
 
 
@@ -119,10 +118,4 @@ def describe_unknown(program: str, prog: str, name: str) -> str:
     other = next(each for each in PROGRAMS if each != program)
     if name in PROGRAMS[other]:
         return f"{prog} has no command {name!r}; it is `{prog.replace(program, other)} {name}`"
-    return f"{prog} has no command {name!r}{suggest_name(name, PROGRAMS[program])}; `{prog} --help` lists all"
-
-
-def suggest_name(name: str, names: Mapping[str, object]) -> str:
-    """Return a remark that names the nearest command; empty if none is near."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=NEAR)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"{prog} has no command {name!r}{suggest(name, PROGRAMS[program])}; `{prog} --help` lists all"

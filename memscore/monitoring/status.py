@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from memscore.monitoring.bank_list import measure_folder
 from memscore.monitoring.heartbeat import Driver, Heartbeat, find_driver, read_heartbeat
 from memscore.pipeline.outlying_models import read_outlying_models
 from memscore.score_registry import get_estimator_version
@@ -196,6 +197,7 @@ class BankStatus:
         copies: counts of exact copies among the images, as count_copies gives them; None where they are unknown.
         unlearning: trials of this bank, then of its nested stores.
         problems: what could not be read, or belongs to nothing; each with what to do.
+        total_bytes: of all files of the store.
         outlying_models: names of models far from the others when the bank was last scored -> in which measures.
     """
 
@@ -218,6 +220,7 @@ class BankStatus:
     unlearning: list[TrialsStatus]
     problems: list[str]
     outlying_models: dict[str, tuple[Deviation, ...]] = field(default_factory=dict)
+    total_bytes: int = 0
 
 
 def compute_bank_status(store: Store, variances: VarianceCache | None = None) -> BankStatus:
@@ -268,6 +271,7 @@ def compute_bank_status(store: Store, variances: VarianceCache | None = None) ->
         copies=read_or_report(lambda: read_copy_counts(store), problems),
         unlearning=trials,
         problems=problems,
+        total_bytes=measure_folder(store.folder).bytes,
         outlying_models=read_or_report(lambda: read_outlying_models(store.folder), problems) or {},
     )
 

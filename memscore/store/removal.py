@@ -80,7 +80,9 @@ def remove_files(folder: Folder, removal: Removal, *, whole: bool) -> None:
 
 def remove_if_empty(place: str) -> None:
     """Remove a folder unless something is in it."""
-    if not any(os.scandir(place)):
+    with os.scandir(place) as entries:
+        is_empty = not any(entries)
+    if is_empty:
         os.rmdir(place)
 
 

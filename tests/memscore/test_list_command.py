@@ -35,7 +35,7 @@ def test_names_are_listed_at_80_columns(program, capsys, monkeypatch):
         names = {line.split()[0] for line in lines[1:] if line.startswith("  ") and line[2:3].strip()}
         assert set(TABLES.get(kind, ())) <= names
     assert main(["recipies"]) == 2
-    assert "unknown list 'recipies'" in capsys.readouterr().err
+    assert f"{program} list has no 'recipies'" in capsys.readouterr().err
 
 
 def test_what_the_other_program_lists_is_said(capsys):

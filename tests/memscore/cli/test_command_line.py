@@ -129,10 +129,10 @@ def test_a_program_lists_its_commands_and_those_of_the_other(program, capsys):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["estimat"], "has no command 'estimat'; did you mean 'estimate'?; `python -m memscore --help` lists all"),
+        (["estimat"], "has no command 'estimat'; did you mean estimate?; `python -m memscore --help` lists all"),
         (["trial"], "has no command 'trial'; it is `python -m unlearn trial`"),
         (["estimate", "--modles"], "unknown option --modles; did you mean --models?; python -m memscore estimate"),
-        (["bank", "verfy"], "python -m memscore bank has no command 'verfy'; did you mean 'verify'?"),
+        (["bank", "verfy"], "python -m memscore bank has no command 'verfy'; did you mean verify?"),
     ],
 )
 def test_a_wrong_name_is_one_line(words, line, capsys):
