@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from safetensors.torch import save_file
 
-from memscore import attack, estimate, fidelity, influence, status
+from memscore import attack, banks, estimate, fidelity, influence, status
 from memscore import bank as bank_command
 from memscore.models.architectures import build_network
 from memscore.statistics.claims import judge_claim

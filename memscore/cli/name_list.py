@@ -25,9 +25,8 @@ def validate_kinds(program: str, kinds: Iterable[str], prog: str) -> tuple[str, 
             if kind in LISTED[other]:
                 raise ValueError(f"{prog} lists {', '.join(LISTED[program])}; {kind} are in `{other} list {kind}`")
         if kind not in LISTED[program]:
-            raise ValueError(
-                f"{prog} has no {kind!r}{suggest(kind, LISTED[program])}; it lists {', '.join(LISTED[program])}"
-            )
+            near = suggest(kind, LISTED[program])
+            raise ValueError(f"{prog} has no {kind!r}{near}; it lists {', '.join(LISTED[program])}")
     return kinds
 
 
