@@ -3,7 +3,7 @@
 import shlex
 import sys
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
 
@@ -13,13 +13,17 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
+from memscore.cli.command_line import call_command
 from memscore.cli.options import Maybe
+
+PROG = "python -m memscore.attack"
+EXAMPLE = "~/memscore/digits --model mine.safetensors --arch mlp --members members.txt"
 
 
 def audit_model(
-    store: tyro.conf.Positional[str],
     model: str,
     arch: str,
+    store: Annotated[Maybe[str], tyro.conf.Positional] = None,
     members: Maybe[str] = None,
     mean: Maybe[tuple[float, ...]] = None,
     std: Maybe[tuple[float, ...]] = None,
@@ -36,9 +40,10 @@ def audit_model(
     """Score how likely your model was trained on each training example of a bank; train nothing.
 
     Args:
-        store: path or URL of the bank.
         model: safetensors file of your model's state dict.
-        arch: mlp, cnn-32-64, resnet18, ..., or module:function of (input_shape, n_classes) for a network of your own.
+        arch: mlp, cnn-32-64, resnet18, ... (`memscore list architectures` lists all), or module:function of
+            (input_shape, n_classes) for a network of your own.
+        store: path or URL of the bank (default: the one used last in $MEMSCORE_HOME or ~/memscore).
         members: ids of its training set (.txt, one per line; .json; .npz): measures the attacks and bounds epsilon.
         mean: per channel, subtracted from pixels in [0, 1] (default: the bank's).
         std: per channel, divisor of pixels after that (default: the bank's).
@@ -68,6 +73,7 @@ def audit_model(
         from memscore.data.duplicates import find_copies
         from memscore.data.id_lists import read_id_list
         from memscore.estimators.rmia import RmiaConfig
+        from memscore.monitoring.default_store import choose_store
         from memscore.pipeline.config import reload_splits
         from memscore.store.store import Store
         from memscore.tables.audit_table import print_audit
@@ -75,7 +81,7 @@ def audit_model(
 
     console = Console(width=None if sys.stdout.isatty() else 110)
     check_out(out)
-    bank = Store.open(store, check_manifest=True)
+    bank = Store.open(choose_store(store), check_manifest=True)
     torch_device = resolve_device(device)
     mean_std = resolve_normalization(bank.manifest, mean, std)
     user_model = load_user_model(model, arch, bank.manifest)
@@ -113,10 +119,10 @@ def accept_store_option(arguments: list[str]) -> tuple[list[str], str]:
     return arguments, ""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
     words, note = accept_store_option(sys.argv[1:] if arguments is None else arguments)
-    code = run_command(lambda: tyro.cli(audit_model, prog="python -m memscore.attack", args=words))
+    code = run_command(lambda: call_command(audit_model, prog, words, EXAMPLE))
     if not code:  # an error is one line
         sys.stderr.write(note)
     return code

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Annotated, Literal
 
 from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
@@ -14,25 +15,47 @@ import tyro
 from rich.console import Console
 
 from memscore.analysis.external_arrays import ExternalArrays
+from memscore.cli.command_line import call_command, get_command_line
 from memscore.cli.options import Maybe
+from memscore.cli.program import run_subcommand
+
+PROG = "python -m memscore.bank"
+SUMMARIES = {
+    "verify": "compare every file of a bank with its checksums",
+    "duplicates": "list exact and near copies among the images of a bank",
+    "import": "make a bank of existing masks and predictions of other models",
+}
+EXAMPLES = {
+    "verify": "~/memscore/digits",
+    "duplicates": "~/memscore/digits --near pixels",
+    "import": "~/memscore/mine --member masks.npy --gap margins.npy",
+}
 
 
-def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> int:
+def verify_bank(store: Annotated[Maybe[str], tyro.conf.Positional] = None, set_aside: bool = False) -> int:
     """Read every file of a store and compare it with its stored hashes.
 
     Args:
-        store: path or URL of the store.
+        store: path or URL of the store (default: the one used last in $MEMSCORE_HOME or ~/memscore; not with
+            --set-aside, which moves files).
         set_aside: move damaged files to the store's folder damaged/; the command that wrote them makes them again.
 
     Returns:
         Exit code: 0 if all files are good, 1 if one is damaged, missing, or older than the files it was computed from.
+
+    Raises:
+        ValueError: --set-aside without a named store.
     """
     with quiet_interrupt_during_imports():
+        from memscore.monitoring.default_store import choose_store
         from memscore.store.filesystem import Folder, acquire_lock
         from memscore.store.manifest import CorruptManifest
         from memscore.store.store import Store
         from memscore.store.verify import quarantine_damaged, verify_folder
 
+    if store is None and set_aside:
+        raise ValueError("--set-aside moves files, so it needs the store by its path or URL")
+    store = choose_store(store)
     folder = Folder.from_url(store)
     with suppress(CorruptManifest):  # it is reported with the other files; no store at all is an error
         Store.open(store)
@@ -105,26 +128,31 @@ def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> 
     """Create a store from membership masks and predictions of other models, and score it."""
     with quiet_interrupt_during_imports():
         from memscore.analysis.import_bank import import_bank
+        from memscore.monitoring.run_log import record_run
+        from memscore.store.filesystem import Folder
         from memscore.store.store import Store
         from memscore.tables import bank_tables
 
-    result = import_bank(source)
+    with record_run(Folder.from_url(source.store), get_command_line()):
+        result = import_bank(source)
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank_tables.print_result(console, result, Store.open(source.store).folder.display_name)
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
     commands: dict[str, Callable[..., int]] = {
         "verify": verify_bank,
         "duplicates": list_duplicates,
         "import": import_source,
     }
-    prog = "python -m memscore.bank"
-    return run_command(
-        lambda: int(tyro.extras.subcommand_cli_from_dict(commands, prog=prog, description=__doc__, args=arguments))
-    )
+
+    def run(name: str, words: list[str], full_prog: str) -> int:
+        return call_command(commands[name], full_prog, words, EXAMPLES[name])
+
+    mains = {name: partial(run, name) for name in commands}
+    return run_command(lambda: run_subcommand(mains, SUMMARIES, prog, arguments))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+NEAR = 0.7
+"""Similarity from which on a name is suggested: difflib's .6 takes 'mnist' for 'nonexist'."""
+
 
 def validate_choice(kind: str, name: str, choices: Iterable[str]) -> str:
     """Return name if it is one of the choices; otherwise raise with the nearest one.
@@ -28,6 +31,6 @@ def validate_choice(kind: str, name: str, choices: Iterable[str]) -> str:
     names = sorted(choices)
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=NEAR)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")

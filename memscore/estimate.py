@@ -23,7 +23,11 @@ from cluster.launch import (
     validate_pool_options,
 )
 from cluster.session import is_submitted_job
+from memscore.cli.command_line import call_command, get_command_line
 from memscore.pipeline.config import BankConfig
+
+PROG = "python -m memscore.estimate"
+EXAMPLE = "--data cifar10 --arch resnet18 --models 64 --dry-run"
 
 
 def estimate_bank(
@@ -43,6 +47,7 @@ def estimate_bank(
     with quiet_interrupt_during_imports():
         from memscore.monitoring.progress import monitor_pool
         from memscore.monitoring.prometheus import describe_metrics
+        from memscore.monitoring.run_log import record_run
         from memscore.pipeline.dry_run import estimate_cost
         from memscore.pipeline.run_forecast import forecast_bank
         from memscore.pipeline.runner import estimate, prepare_bank, prepare_store
@@ -60,6 +65,7 @@ def estimate_bank(
         bank_tables.print_cost(console, estimate_cost(bank, estimate_worker_count(options, local=local)))
         return 0
     with ExitStack() as stack:
+        stack.enter_context(record_run(bank.store.folder, get_command_line()))
         if locked := bank.store.is_created:
             stack.enter_context(bank.store.lock())
         session = stack.enter_context(open_pool(options, resolve_device))
@@ -81,11 +87,9 @@ def estimate_bank(
     return 1 if result.training.failed or result.training.diverged else 0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
-    return run_command(
-        lambda: tyro.cli(estimate_bank, prog="python -m memscore.estimate", args=arguments), RESUMABLE_MESSAGE
-    )
+    return run_command(lambda: call_command(estimate_bank, prog, arguments, EXAMPLE), RESUMABLE_MESSAGE)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Find influential training examples of a bank: `python -m memscore.influence STORE`."""
 
 import sys
-from typing import Literal
+from typing import Annotated, Literal
 
 from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
 
@@ -11,11 +11,15 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
+from memscore.cli.command_line import call_command, get_command_line
 from memscore.cli.options import Maybe
+
+PROG = "python -m memscore.influence"
+EXAMPLE = "~/memscore/digits --targets train --top 5"
 
 
 def find_bank_influence(
-    store: tyro.conf.Positional[str],
+    store: Annotated[Maybe[str], tyro.conf.Positional] = None,
     arm: Maybe[str] = None,
     targets: Literal["test", "train", "train-held-out"] = "test",
     top: int = 10,
@@ -28,7 +32,7 @@ def find_bank_influence(
     """Find training examples whose removal makes a target less often correct; train nothing.
 
     Args:
-        store: path or URL of the bank.
+        store: path or URL of the bank (default: the one used last in $MEMSCORE_HOME or ~/memscore).
         arm: arm of the models, if the bank has several.
         targets: test examples; or the training examples themselves, over all models or over those not trained on them.
         top: training examples kept for each target, whatever their influence.
@@ -49,6 +53,8 @@ def find_bank_influence(
         from memscore.analysis.arms import select_arm
         from memscore.analysis.influence_pairs import compute_influence
         from memscore.analysis.influence_picture import MAX_PICTURES, reload_images, write_picture
+        from memscore.monitoring.default_store import choose_store
+        from memscore.monitoring.run_log import record_run
         from memscore.store.store import Store
         from memscore.tables.influence_table import print_influence
         from memscore.tables.outlying_line import print_outlying_models
@@ -57,8 +63,11 @@ def find_bank_influence(
     if not 0 <= pictures <= MAX_PICTURES:
         raise ValueError(f"--pictures must lie in 0 to {MAX_PICTURES}, got {pictures}; the file has every pair")
     console = Console(width=None if sys.stdout.isatty() else 110)
-    bank = Store.open(store, check_manifest=True)
-    with bank.lock():  # a running estimate would add shards and make this result stale
+    bank = Store.open(choose_store(store), check_manifest=True)
+    with (
+        bank.lock(),
+        record_run(bank.folder, get_command_line()),
+    ):  # a running estimate would add shards and make this result stale
         name = select_arm(bank, arm)
         # before the pairs, so that a data set that is not found is an error at once
         splits = reload_images(bank, data, folder) if pictures else None
@@ -79,9 +88,9 @@ def find_bank_influence(
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
-    return run_command(lambda: tyro.cli(find_bank_influence, prog="python -m memscore.influence", args=arguments))
+    return run_command(lambda: call_command(find_bank_influence, prog, arguments, EXAMPLE))
 
 
 if __name__ == "__main__":

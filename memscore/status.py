@@ -14,12 +14,17 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
+from memscore.cli.command_line import call_command
 from memscore.cli.options import Maybe
-from memscore.monitoring.status import VarianceCache, compute_bank_status, find_latest_store
+from memscore.monitoring.default_store import choose_store
+from memscore.monitoring.status import VarianceCache, compute_bank_status
 from memscore.store.json_records import replace_nonfinite
 from memscore.store.remote import RETRY_S
 from memscore.store.store import Store
 from memscore.tables.status_table import print_status
+
+PROG = "python -m memscore.status"
+EXAMPLE = "~/memscore/digits --watch 5"
 
 
 def show_status(
@@ -42,7 +47,7 @@ def show_status(
     """
     if watch is not None and not watch >= 1:
         raise ValueError(f"--watch must be 1 second or more, got {watch:g}; 5 suits a bank that is being trained")
-    url = find_latest_store() if store is None else store
+    url = choose_store(store)
     bank = Store.open(url)
     console = Console(width=None if sys.stdout.isatty() else 110)
     variances: VarianceCache = {}
@@ -61,11 +66,9 @@ def show_status(
         bank = Store.open(url, retry_s=RETRY_S)  # it may have been deleted, and a server may be unreachable
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
-    return run_command(
-        lambda: tyro.cli(show_status, prog="python -m memscore.status", args=arguments), "no longer watching"
-    )
+    return run_command(lambda: call_command(show_status, prog, arguments, EXAMPLE), "no longer watching")
 
 
 if __name__ == "__main__":

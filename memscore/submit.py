@@ -9,12 +9,12 @@ from memscore.cli.app import quiet_interrupt, run_command
 if __name__ == "__main__":
     quiet_interrupt()
 
-import tyro
-
 from cluster.submission import SubmittedJob, follow, submit
+from memscore.cli.command_line import call_command
 from memscore.cli.options import Maybe
 
 PROG = "python -m memscore.submit"
+EXAMPLE = "--wait -- python -m memscore.estimate --preset paper"
 
 
 def submit_command(
@@ -48,14 +48,14 @@ def follow_job(job: SubmittedJob) -> int:
     return 0 if status == "SUCCEEDED" else 1
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; user errors are one line and exit code 2."""
     # tyro parses what stands before the first --, and never sees the options of the submitted command
     argv = sys.argv[1:] if arguments is None else arguments
     split = argv.index("--") if "--" in argv else len(argv)
     submit_words = partial(submit_command, argv[split + 1 :])
     interrupt_message = "interrupted; if a line began with `submitted`, the job goes on"
-    return run_command(lambda: tyro.cli(submit_words, prog=PROG, args=argv[:split]), interrupt_message)
+    return run_command(lambda: call_command(submit_words, prog, argv[:split], EXAMPLE), interrupt_message)
 
 
 if __name__ == "__main__":

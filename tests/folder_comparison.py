@@ -51,6 +51,7 @@ compared all the same, and so are the types of columns. The first pattern that a
 
 ADDED: tuple[str, ...] = (
     "*/data.json",
+    "*/run.log",
     "*/reports/audit-*.json",
     "*/duplicates.parquet",
     "*/rebuilt/*.parquet",
@@ -63,6 +64,7 @@ compared once both trees write them; the patterns go when the commits move past 
 AUDIT = "store/reports/audit-model-orthogonal-k0.500.parquet"
 ADDED_ENTRIES = (
     ("status.json", "precision"),
+    ("status.json", "total_bytes"),
     (AUDIT, "metadata trusted"),
     (AUDIT, "metadata reasons"),
     *(("*/receipts/*.json", name) for name in ("events_s", "evaluation_events_s", "rebuilt")),

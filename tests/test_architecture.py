@@ -12,8 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("memscore", "unlearn", "cluster")
 COMMANDS = {
-    *(f"memscore/{name}.py" for name in ("estimate", "attack", "fidelity", "status", "bank", "influence", "submit")),
-    *(f"unlearn/{name}.py" for name in ("sweep", "experiment", "trial")),
+    *(
+        f"memscore/{name}.py"
+        for name in ("estimate", "attack", "fidelity", "status", "bank", "banks", "influence", "submit", "list")
+    ),
+    *(f"unlearn/{name}.py" for name in ("sweep", "experiment", "trial", "list")),
 }
 MAY_HAVE_MAIN = COMMANDS | {f"{folder}/__main__.py" for folder in ("memscore", "memscore/report", "unlearn")}
 LEVELS = (

@@ -19,7 +19,7 @@ import tyro
 from benchmarks import experiments, unlearning_tables
 from cluster.launch import PoolOptions
 from cluster.submission import DASHBOARD
-from memscore import attack, bank, estimate, fidelity, influence, status, submit
+from memscore import attack, bank, banks, estimate, fidelity, influence, status, submit
 from memscore.data.datasets import TORCHVISION_CLASSES
 from memscore.pipeline.config import BankConfig, build_designs, build_manifest, load_splits
 from memscore.store.manifest import build_default_url
@@ -131,6 +131,7 @@ def test_a_python_block_runs_as_it_stands(code, capsys):
 
 SIGNS = {
     "memscore.status": ("whole blocks",),
+    "memscore.banks": ("1 bank in ",),
     "memscore.bank": (" 0 damaged", "memorization RMSE"),
     "memscore.influence": ("strong ",),
     "memscore.attack": ("LiRA online",),
@@ -274,8 +275,9 @@ def test_every_flag_in_the_text_is_one_of_help(capsys):
     """Of all options that a page names; ray's own command has one."""
     known = "--working-dir"
     doors = [lambda command=command: bank.main([command, "--help"]) for command in ("verify", "duplicates", "import")]
+    doors += [lambda: banks.main(["--help"]), lambda: banks.main(["remove", "--help"])]
     doors += [lambda: status.main(["--help"]), lambda: influence.main(["--help"])]
-    doors += [lambda: tyro.cli(estimate.estimate_bank, args=["--help"])]
+    doors += [lambda: estimate.main(["--help"])]
     doors += [lambda: submit.main(["--help"]), lambda: trial.main(["--help"]), lambda: sweep.main(["--help"])]
     doors += [
         lambda: experiment.main(["--help"]),

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from safetensors.torch import save_file
 
-from memscore import attack, estimate, fidelity, influence, status
+from memscore import attack, banks, estimate, fidelity, influence, status
 from memscore import bank as bank_command
 from memscore.models.architectures import build_network
 from memscore.statistics.claims import judge_claim
@@ -63,6 +63,7 @@ def run_commands(folder):
     assert influence.main([store, "--pictures", "0"]) == 0
     assert fidelity.main([store]) == 0
     assert status.main([store]) == 0
+    assert banks.main([str(folder)]) == 0
     save_file(build_network("mlp-32", (1, 8, 8), 10, 0).state_dict(), folder / "own.safetensors")
     ids = Store.open(store).examples()["id"].to_pylist()[:200:2]
     (folder / "members.txt").write_text("\n".join(ids))

@@ -13,7 +13,11 @@ import tyro
 from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
+from memscore.cli.command_line import call_command, get_command_line
 from unlearn.experiments.config import ExperimentConfig
+
+PROG = "python -m unlearn.experiment"
+EXAMPLE = "rum ~/memscore/digits"
 
 
 def run_experiment(
@@ -31,6 +35,7 @@ def run_experiment(
     """
     validate_pool_options(options)
     with quiet_interrupt_during_imports():
+        from memscore.monitoring.run_log import record_run
         from memscore.store.visibility import require_visible_on_all_nodes
         from memscore.tables.outlying_line import print_outlying_models
         from memscore.tables.progress_bar import ProgressBar
@@ -42,6 +47,7 @@ def run_experiment(
     options = choose_pool(options, lambda limit_s: experiment.forecast_s)
     with ExitStack() as stack:
         stack.enter_context(experiment.store.lock())
+        stack.enter_context(record_run(experiment.store.folder, get_command_line()))
         session, search = stack.enter_context(open_pool_and_search(options, resolve_device))
         require_visible_on_all_nodes(experiment.store, session.run_on_each_node)
         result = experiment.run(session.pool, search, session.device, ProgressBar)
@@ -57,11 +63,9 @@ def run_experiment(
     return 1 if result.incomplete else 0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; see memscore.cli.app.run_command."""
-    return run_command(
-        lambda: tyro.cli(run_experiment, prog="python -m unlearn.experiment", args=arguments), RESUMABLE_TRIALS_MESSAGE
-    )
+    return run_command(lambda: call_command(run_experiment, prog, arguments, EXAMPLE), RESUMABLE_TRIALS_MESSAGE)
 
 
 if __name__ == "__main__":

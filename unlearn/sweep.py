@@ -13,7 +13,11 @@ import tyro
 from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
+from memscore.cli.command_line import call_command, get_command_line
 from unlearn.tuning.config import SweepConfig
+
+PROG = "python -m unlearn.sweep"
+EXAMPLE = "~/memscore/digits --forget memorization_k0.500:high --algorithms finetune salun"
 
 
 def run_sweep(
@@ -31,6 +35,7 @@ def run_sweep(
     """
     validate_pool_options(options)
     with quiet_interrupt_during_imports():
+        from memscore.monitoring.run_log import record_run
         from memscore.store.visibility import require_visible_on_all_nodes
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
@@ -41,6 +46,7 @@ def run_sweep(
     options = choose_pool(options, lambda limit_s: sweep.forecast())
     with ExitStack() as stack:
         stack.enter_context(sweep.context.bank_store.lock())
+        stack.enter_context(record_run(sweep.context.bank_store.folder, get_command_line()))
         session, search = stack.enter_context(open_pool_and_search(options, resolve_device))
         require_visible_on_all_nodes(sweep.context.bank_store, session.run_on_each_node)
         result = sweep.run(session.pool, search, session.device, ProgressBar)
@@ -48,11 +54,9 @@ def run_sweep(
     return print_sweep(Console(width=None if sys.stdout.isatty() else 140), result, folder)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; see memscore.cli.app.run_command."""
-    return run_command(
-        lambda: tyro.cli(run_sweep, prog="python -m unlearn.sweep", args=arguments), RESUMABLE_TRIALS_MESSAGE
-    )
+    return run_command(lambda: call_command(run_sweep, prog, arguments, EXAMPLE), RESUMABLE_TRIALS_MESSAGE)
 
 
 if __name__ == "__main__":

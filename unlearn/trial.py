@@ -13,7 +13,11 @@ import tyro
 from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, open_pool, validate_pool_options
+from memscore.cli.command_line import call_command, get_command_line
 from unlearn.trials.request import TrialRequest
+
+PROG = "python -m unlearn.trial"
+EXAMPLE = "~/memscore/digits --algorithm finetune --forget memorization_k0.500:high --set epochs=2"
 
 
 def unlearn_and_compare(
@@ -31,6 +35,7 @@ def unlearn_and_compare(
     """
     validate_pool_options(options)
     with quiet_interrupt_during_imports():
+        from memscore.monitoring.run_log import record_run
         from memscore.store.visibility import require_visible_on_all_nodes
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
@@ -42,6 +47,7 @@ def unlearn_and_compare(
     store = trials.context.bank_store
     with ExitStack() as stack:
         stack.enter_context(store.lock())
+        stack.enter_context(record_run(store.folder, get_command_line()))
         sys.stderr.write(trials.describe_missing_models())
         session = stack.enter_context(open_pool(options, resolve_device))
         require_visible_on_all_nodes(store, session.run_on_each_node)
@@ -49,11 +55,9 @@ def unlearn_and_compare(
     return print_trials(Console(width=None if sys.stdout.isatty() else 120), results, request)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; see memscore.cli.app.run_command."""
-    return run_command(
-        lambda: tyro.cli(unlearn_and_compare, prog="python -m unlearn.trial", args=arguments), RESUMABLE_TRIALS_MESSAGE
-    )
+    return run_command(lambda: call_command(unlearn_and_compare, prog, arguments, EXAMPLE), RESUMABLE_TRIALS_MESSAGE)
 
 
 if __name__ == "__main__":

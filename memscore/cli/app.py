@@ -4,6 +4,7 @@ An error is one line and exit code 2, Ctrl-C is 130, SIGTERM is 143.
 """
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -57,7 +58,8 @@ def run_command(
     """Run one command and return its exit code; the message is the line after Ctrl-C and says how to continue.
 
     An error of the user or of the machine (ValueError, OSError, RuntimeError) is one line on stderr and 2, or the
-    error's own `exit_code`; Ctrl-C is 130, SIGTERM 143. Any other exception is a bug, and keeps its traceback.
+    error's own `exit_code`; Ctrl-C is 130, SIGTERM 143, and 141 where nobody reads the output any more. Any other
+    exception is a bug, and keeps its traceback.
     """
     # a program that runs a command inside itself, such as a test, keeps its own handler
     handles_sigterm = (
@@ -68,16 +70,35 @@ def run_command(
     try:
         # the imports are over: from here on Ctrl-C raises, so that locks are released
         restore_interrupt()
-        return command()
+        code = command()
+        sys.stdout.flush()  # here, where a closed pipe is handled, and not as Python ends
+        return code
     except KeyboardInterrupt as error:
         sys.stderr.write(f"{interrupt_message}\n")
         return 143 if isinstance(error, Terminated) else 130
     except (ValueError, OSError, RuntimeError) as error:
+        if isinstance(error, BrokenPipeError) and is_output_closed():
+            discard_output()
+            return 141  # 128 + SIGPIPE, as a shell reports it; whoever read the output wanted no more of it
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return int(getattr(error, "exit_code", 2))
     finally:
         if handles_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def is_output_closed() -> bool:
+    """Return whether nobody reads this process's output any more, as after `| head`."""
+    poll = select.poll()
+    poll.register(1, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def discard_output() -> None:
+    """Send the output that is still buffered nowhere; Python would complain as it flushes it at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:

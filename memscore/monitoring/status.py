@@ -13,9 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyarrow import fs
-
-from memscore.monitoring.heartbeat import HEARTBEAT_PATH, Driver, Heartbeat, find_driver, read_heartbeat
+from memscore.monitoring.bank_list import measure_folder
+from memscore.monitoring.heartbeat import Driver, Heartbeat, find_driver, read_heartbeat
 from memscore.pipeline.outlying_models import read_outlying_models
 from memscore.score_registry import get_estimator_version
 from memscore.statistics.outlying_models import Deviation
@@ -23,9 +22,8 @@ from memscore.store.copy_counts import read_copy_counts
 from memscore.store.damage_error import build_damage_error
 from memscore.store.filesystem import TEMPORARY_NAME, Folder
 from memscore.store.json_records import read_record
-from memscore.store.manifest import get_home_url
 from memscore.store.parquet import decode_metadata, open_parquet
-from memscore.store.remote import StoreUnavailable, retry
+from memscore.store.remote import StoreUnavailable
 from memscore.store.score_files import has_other_version
 from memscore.store.shards import parse_model_index
 from memscore.store.store import Store
@@ -59,25 +57,6 @@ def list_files(folder: Folder, kind: str) -> list[Any]:
 def list_record_names(folder: Folder, kind: str) -> list[str]:
     """List the names of the records of one kind, sorted, without their ending."""
     return [name.removesuffix(".json") for name in folder.names(kind) if name.endswith(".json")]
-
-
-def find_latest_store() -> str:
-    """Return path or URL of the store with the newest heartbeat or manifest; FileNotFoundError without any."""
-    home = Folder.from_url(get_home_url())
-    selector = fs.FileSelector(home.path(""), allow_not_found=True)
-    entries = retry(lambda: home.filesystem.get_file_info(selector), home.display_name, 0.0, read=True)
-    names = [entry.base_name for entry in entries if entry.type == fs.FileType.Directory]
-    files = [f"{name}/{mark}" for name in names for mark in ("manifest.json", HEARTBEAT_PATH)]
-    paths = [home.path(mark) for mark in files]
-    infos = retry(lambda: home.filesystem.get_file_info(paths), home.display_name, 0.0, read=True) if paths else []
-    times = {mark: info.mtime_ns or 0 for mark, info in zip(files, infos, strict=True) if info.is_file}
-    if not times:
-        raise FileNotFoundError(
-            f"no store in {home.display_name}; name one, or create one with `python -m memscore.estimate`"
-        )
-    name = max(times, key=lambda mark: times[mark]).partition("/")[0]
-    base, _, options = home.url.partition("?")
-    return f"{base.rstrip('/')}/{name}" + (f"?{options}" if options else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +197,7 @@ class BankStatus:
         copies: counts of exact copies among the images, as count_copies gives them; None where they are unknown.
         unlearning: trials of this bank, then of its nested stores.
         problems: what could not be read, or belongs to nothing; each with what to do.
+        total_bytes: of all files of the store.
         outlying_models: names of models far from the others when the bank was last scored -> in which measures.
     """
 
@@ -240,6 +220,7 @@ class BankStatus:
     unlearning: list[TrialsStatus]
     problems: list[str]
     outlying_models: dict[str, tuple[Deviation, ...]] = field(default_factory=dict)
+    total_bytes: int = 0
 
 
 def compute_bank_status(store: Store, variances: VarianceCache | None = None) -> BankStatus:
@@ -290,6 +271,7 @@ def compute_bank_status(store: Store, variances: VarianceCache | None = None) ->
         copies=read_or_report(lambda: read_copy_counts(store), problems),
         unlearning=trials,
         problems=problems,
+        total_bytes=measure_folder(store.folder).bytes,
         outlying_models=read_or_report(lambda: read_outlying_models(store.folder), problems) or {},
     )
 

@@ -60,10 +60,10 @@ class BankConfig:
     label_noise: float = 0.0
     """a positive control: give this share of the training examples a wrong label and record which"""
     arch: Maybe[str] = None
-    """mlp, mlp-512-256, cnn, resnet18, ..., or module:function (default: mlp for digits, cnn for MNIST and
-    Fashion-MNIST, else resnet18)"""
+    """mlp, mlp-512-256, cnn, cnn-32-64, resnet18, resnet18-imagenet-stem, resnet50, resnext50, vgg16, vit-small,
+    vit-narrow, or module:function (default: mlp for digits, cnn for MNIST and Fashion-MNIST, else resnet18)"""
     recipe: Maybe[str] = None
-    """training recipe by name (default: by data set and architecture)"""
+    """training recipe by name; `memscore list recipes` lists all (default: by data set and architecture)"""
     epochs: Maybe[int] = None
     """epochs of training (default: the recipe's); the recipe's milestones are scaled"""
     batch: Maybe[int] = None

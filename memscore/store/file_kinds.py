@@ -438,6 +438,18 @@ FILE_KINDS = (
         rebuild=rebuild.by_next_command,
     ),
     FileKind(
+        pattern="run.log",
+        format=TEXT,
+        content="What commands that train or score wrote to the terminal: command, versions, progress, warnings, end.",
+        rebuild=rebuild.by_nothing,
+    ),
+    FileKind(
+        pattern="run.old.log",
+        format=TEXT,
+        content="The log before it, once that was 5 MB.",
+        rebuild=rebuild.by_nothing,
+    ),
+    FileKind(
         pattern="lock",
         format=TEXT,
         content="Locked by the process that writes to the store; empty when none does.",

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from scipy.linalg import hadamard
 
 from memscore.choices import validate_choice
 from memscore.seeds import seed_for
@@ -270,6 +269,8 @@ def _orthogonal_array(levels: int, runs: int) -> np.ndarray:
     # their inner product. Two such d are linearly independent, so v -> (v.d, v.d') is a linear map onto all q^2 pairs
     # and takes each of them q^(m-2) times. For q = 2 the signs of a Sylvester-Hadamard matrix are these inner products.
     if levels == 2:
+        from scipy.linalg import hadamard  # takes longer to import than all that --help needs
+
         two: np.ndarray = (hadamard(runs)[:, 1:] > 0).astype(np.int8)  # without the constant column
         return two
     # Multiplication in GF(4) = {0, 1, w, w + 1}, coded 0 to 3 as polynomials in w over GF(2), w^2 = w + 1.

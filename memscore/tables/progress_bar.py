@@ -78,12 +78,16 @@ class ProgressBar:
         self.is_empty = False
         if self.bar:
             self.bar.update(self.task, description=label, completed=done, total=total, line=f"{counts}; {line}")
-            return
         now = time.monotonic()
         is_new = f"{label} {done}" != self.last_text
         if is_last or now - self.last >= (self.update_s if is_new else self.repeat_s):
-            self.stream.write(f"{label} {done}/{total}, {counts}" + (f"; {line}\n" if line else "\n"))
-            self.stream.flush()
+            text = f"{label} {done}/{total}, {counts}" + (f"; {line}" if line else "")
+            # a bar shows it already; only the log of the store, if stderr has one, keeps it as a line
+            if self.bar is None:
+                self.stream.write(f"{text}\n")
+                self.stream.flush()
+            elif keep_lines := getattr(self.stream, "keep_lines", None):
+                keep_lines(text)
             self.last, self.last_text = now, f"{label} {done}"
 
 

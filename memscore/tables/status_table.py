@@ -35,7 +35,7 @@ def format_heading(status: BankStatus) -> Iterator[str]:
     yield f"store   {status.store}"
     last = "" if status.last_s is None else f", the last one {format_duration(status.last_s)} ago"
     models = ", ".join(filter(None, (status.data, status.architecture, status.precision)))
-    yield f"bank    {models}: {status.bytes / 1e6:.1f} MB of shards{last}"
+    yield f"bank    {models}: {status.total_bytes / 1e6:.1f} MB, {status.bytes / 1e6:.1f} of them shards{last}"
     yield f"copies  {format_copies(status.copies)}"
     yield f"driver  {format_driver(status)}"
     if status.rate_per_s and status.driver.state != "running":

@@ -165,3 +165,22 @@ def test_the_local_script_opens_no_dashboard_without_a_token(host, tmp_path):
     assert done.returncode == 2
     assert f"a dashboard on {host} with RAY_AUTH_MODE=disabled lets whoever reaches it run code here" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_down_stops_what_up_started_and_nothing_else():
+    """Processes stand for Ray's: all that `up` starts have the mark in their environment."""
+    mark, port = "MEMSCORE_LOCAL_CLUSTER", "64123"
+    marks = {"own": {mark: f"{os.getuid()}:{port}"}, "other port": {mark: f"{os.getuid()}:6379"}, "unmarked": {}}
+    processes = {name: subprocess.Popen(["sleep", "60"], env=os.environ | extra) for name, extra in marks.items()}
+    try:
+        # a parent that waits: a process that has ended and was not waited for has no environment any more
+        done = run_local_script("down", RAY_PORT=port)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("stopped 1 processes")
+        assert processes["own"].wait(10) == -15
+        assert [processes[name].poll() for name in ("other port", "unmarked")] == [None, None]
+        assert run_local_script("down", RAY_PORT=port).stdout.startswith("nothing to stop")
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()

@@ -23,10 +23,7 @@ def test_all_proxies_without_validation_are_refused_with_those_that_can_be():
 
 def test_proxies_without_a_name_are_refused_with_the_list_of_them(tmp_path, capsys):
     for flags in (f"{SMALL} --proxies --store {tmp_path / 'bank'}", f"{SMALL} --store {tmp_path / 'bank'} --proxies"):
-        with pytest.raises(SystemExit) as ended:
-            here(flags, capsys)
-        assert ended.value.code == 2
-        output = " ".join(capsys.readouterr().err.replace("\u2502", " ").split())
+        output = refused(*here(flags, capsys))
         assert "parsing --proxies: it has no value; there are holdout, holdout-test," in output
         assert "inversion-gain, all; or leave it out" in output
     assert not (tmp_path / "bank").exists()

@@ -39,14 +39,15 @@ class ExperimentConfig:
     """Configure an experiment.
 
     Attributes:
-        name: memorization, rum, ...; an unknown name lists them all.
+        name: memorization, entanglement, rum, sequence, proxies, five-steps or rsu; `unlearn list experiments`
+            says what each asks.
         store: path or URL of a bank of `python -m memscore.estimate`.
         preset: small, for two CPU cores, or paper, for a GPU; sets the options left out below.
         score: score by which sets are selected and refined (default: memorization_k0.700, as in RUM; if it is missing
             memorization_k0.500, else the only memorization_k*).
         proxies: scores used in place of it, where an experiment compares them.
         size: number of examples to forget.
-        algorithms: the algorithms that take part.
+        algorithms: the algorithms that take part; `unlearn list algorithms` lists all.
         budget: configurations evaluated at each step of a plan.
         tune_seeds: number of originals for tuning.
         seeds: number of originals that methods are judged on; twice as many for algorithms that draw labels.

@@ -21,10 +21,12 @@ class SweepConfig:
 
     Attributes:
         store: path or URL of a bank of `python -m memscore.estimate`.
-        forget: the forget set to judge methods on: random, SCORE:union, SCORE:high, class:3, class:0,1, ids:FILE, ...
+        forget: the forget set to judge methods on: random, SCORE:union, SCORE:high, class:3, class:0,1, ids:FILE, ...;
+            `unlearn list forget-sets` lists all.
         size: number of examples to forget, where --forget does not give it.
         with_copies: forget the exact copies of these examples in the training set too.
-        algorithms: the algorithms to compare, in every variant; together the candidates of auto.
+        algorithms: the algorithms to compare, in every variant; together the candidates of auto; `unlearn list
+            algorithms` lists all.
         variants: vanilla, shuffle, rum, rum-reversed, rsu, rsu-reversed, auto, auto-reversed.
         plans: an algorithm for each part, from the lowest score to the highest, as "nothing>finetune>salun".
         scores: what rum, auto and plans refine by: scores of the store, or centroid.
@@ -47,7 +49,7 @@ class SweepConfig:
         tune_seeds: number of originals for tuning.
         seeds: number of originals that methods are judged on; twice as many for algorithms that draw labels.
         dynamics: measure judged sequences after each of their steps.
-        measures: measures of judged trials beyond the core ones.
+        measures: measures of judged trials beyond the core ones; `unlearn list measures` lists all.
         seed: of all random draws.
         name: of the sweep's folder in the store (default: a hash of the options).
         data: the bank's data set by name or path, if its manifest is not enough to find it.

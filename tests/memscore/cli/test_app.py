@@ -33,20 +33,6 @@ ATTACKS = {
 }
 
 
-def test_memscore_alone_lists_its_commands_on_one_screen_and_ends_with_2(capsys):
-    from memscore.__main__ import COMMANDS, main
-
-    assert main([]) == 2
-    output = capsys.readouterr().err
-    assert max(len(line) for line in output.splitlines()) <= 100
-    assert len(output.splitlines()) <= 20
-    doors = {p.stem for p in (ROOT / "memscore").glob("[!_]*.py") if '__name__ == "__main__"' in p.read_text()}
-    assert {name.split()[0] for name in COMMANDS} == doors
-    assert all(f"python -m memscore.{name}" in output for name in COMMANDS)
-    assert main(["--help"]) == 0
-    assert capsys.readouterr().out == output
-
-
 def raising(error):
     raise error
 

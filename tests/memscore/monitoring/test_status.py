@@ -16,6 +16,7 @@ from rich.console import Console
 
 from cluster.pool import SerialPool
 from memscore.estimators.memorization import compute_bank_rmse, count_by_membership, sum_variances_from_counts
+from memscore.monitoring.default_store import choose_store
 from memscore.monitoring.heartbeat import (
     HEARTBEAT_PATH,
     Heartbeat,
@@ -25,7 +26,7 @@ from memscore.monitoring.heartbeat import (
     read_heartbeat,
     write_heartbeat,
 )
-from memscore.monitoring.status import compute_bank_status, compute_rate, find_latest_store
+from memscore.monitoring.status import compute_bank_status, compute_rate
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import DIVERGED
 from memscore.pipeline.runner import estimate
@@ -235,7 +236,8 @@ def test_without_a_name_it_is_the_store_that_was_worked_on_last(home, capsys):
         banks.bank(home / "memscore" / name)
     for name, age_s in (("older", 90), ("newer", 30), ("third", 60)):
         os.utime(home / "memscore" / name / "manifest.json", (time.time() - age_s,) * 2)
-    assert find_latest_store() == str(home / "memscore" / "newer")
+    assert choose_store(None) == str(home / "memscore" / "newer")
+    assert capsys.readouterr().err == "bank: ~/memscore/newer (last used)\n"
     write_heartbeat(Store.open(home / "memscore" / "older").folder, make_heartbeat())
     assert main([]) == 0
     assert f"store   {home}/memscore/older" in capsys.readouterr().out

@@ -237,7 +237,7 @@ def test_each_row_says_what_a_user_needs():
     assert len({kind.pattern for kind in FILE_KINDS}) == len(FILE_KINDS)
     for kind in FILE_KINDS:
         assert kind.content.endswith("."), kind.pattern
-        assert (kind.format.check is None) == (kind.pattern in {"lock", "damaged/NAME"})
+        assert (kind.format.check is None) == (kind.pattern in {"lock", "damaged/NAME", "run.log", "run.old.log"})
 
 
 @pytest.mark.parametrize("cut", [0, 4, 20, len(ONE_PIXEL) - 12, len(ONE_PIXEL) - 1])

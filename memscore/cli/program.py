@@ -1,0 +1,121 @@
+"""The programs memscore and unlearn: lists of their commands, and the call of one by its name."""
+
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from memscore.cli.app import quiet_interrupt
+from memscore.cli.suggestion import suggest
+
+MEMSCORE: dict[str, str] = {
+    "estimate": "train a bank of subset models and score every example",
+    "status": "show progress, failures and the running process of a bank",
+    "banks": "list your banks with their sizes; remove one, or its trials",
+    "fidelity": "compare cheap scores with memorization",
+    "influence": "find the training examples that influence a bank's predictions",
+    "attack": "audit your own model with a bank as shadow models",
+    "bank": "verify a bank's files, list copies among its images, import other models",
+    "submit": "run one of these commands as a job on a Ray cluster",
+    "list": "list data sets, architectures, recipes, attacks, proxies or scores",
+}
+"""Commands of memscore: the name of a module of the package, and what it does."""
+
+UNLEARN: dict[str, str] = {
+    "trial": "run one unlearning algorithm on one forget set, and compare with retraining",
+    "sweep": "tune and compare unlearning methods",
+    "experiment": "make a table or figure of a paper, with verdicts on its claims",
+    "list": "list algorithms, measures, forget sets, variants or experiments",
+}
+"""The same of unlearn."""
+
+PROGRAMS: dict[str, dict[str, str]] = {"memscore": MEMSCORE, "unlearn": UNLEARN}
+INTRODUCTIONS = {
+    "memscore": "memscore measures what an image classifier has memorized:",
+    "unlearn": "unlearn makes models of a bank forget examples, beside retrained models:",
+}
+BEGINNINGS = {
+    "memscore": "Begin with `{prog} estimate`: 256 small networks on 1,797 digits.",
+    "unlearn": "Begin with `{prog} trial STORE --algorithm finetune`.",
+}
+
+
+def run_program(program: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a command of a program by its name, or list the commands; return the exit code.
+
+    Only the module of the command is imported: the list and a wrong name answer at once.
+    """
+    quiet_interrupt()  # the command's own main restores it
+    words, prog = list(sys.argv[1:] if arguments is None else arguments), find_prog(program)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        # without a command this is a usage error, on stderr
+        (sys.stdout if words else sys.stderr).write(format_commands(program, prog))
+        return 0 if words else 2
+    if words[0] == "--version":
+        from memscore.cli.command_line import format_version
+
+        sys.stdout.write(format_version())
+        return 0
+    name = words[0]
+    if name not in PROGRAMS[program]:
+        sys.stderr.write(f"error: {describe_unknown(program, prog, name)}\n")
+        return 2
+    main: Callable[..., int] = import_module(f"{program}.{name}").main
+    return main(words[1:], prog=f"{prog} {name}")
+
+
+def run_subcommand(
+    mains: Mapping[str, Callable[[list[str], str], int]],
+    summaries: Mapping[str, str],
+    prog: str,
+    arguments: Sequence[str] | None,
+) -> int:
+    """Run one of a command's own commands by its name, or list them; return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = words[0] if words else "--help"
+    if name in {"-h", "--help"}:
+        lines = [f"usage: {prog} COMMAND ..., each with --help", "", *format_entries(summaries)]
+        (sys.stdout if words else sys.stderr).write("\n".join(lines) + "\n")
+        return 0 if words else 2
+    if name == "--version":
+        from memscore.cli.command_line import format_version
+
+        sys.stdout.write(format_version())
+        return 0
+    if name not in mains:
+        raise ValueError(f"{prog} has no command {name!r}{suggest(name, mains)}; it has {', '.join(mains)}")
+    return mains[name](words[1:], f"{prog} {name}")
+
+
+def find_prog(program: str) -> str:
+    """Return how the user called a program: by its script, or with python -m."""
+    called = Path(sys.argv[0]).name
+    return called if called == program else f"python -m {program}"
+
+
+def format_commands(program: str, prog: str) -> str:
+    """Format the list of a program's commands, with those of the other one."""
+    lines = [f"usage: {prog} COMMAND ..., each with --help", "", INTRODUCTIONS[program], ""]
+    lines += format_entries(PROGRAMS[program])
+    for other in PROGRAMS.keys() - {program}:
+        lines += ["", f"Commands of {prog.replace(program, other)}:", *format_entries(PROGRAMS[other])]
+    return "\n".join([*lines, "", BEGINNINGS[program].format(prog=prog)]) + "\n"
+
+
+def format_entries(summaries: Mapping[str, str]) -> list[str]:
+    """Format commands with what they do, in lines of at most 79 characters."""
+    column = max(map(len, summaries)) + 4
+    lines: list[str] = []
+    for name, summary in summaries.items():
+        first, *others = textwrap.wrap(summary, 79 - column)
+        lines += [f"  {name}".ljust(column) + first, *(" " * column + line for line in others)]
+    return lines
+
+
+def describe_unknown(program: str, prog: str, name: str) -> str:
+    """Describe a name that is no command of a program, with the nearest one."""
+    other = next(each for each in PROGRAMS if each != program)
+    if name in PROGRAMS[other]:
+        return f"{prog} has no command {name!r}; it is `{prog.replace(program, other)} {name}`"
+    return f"{prog} has no command {name!r}{suggest(name, PROGRAMS[program])}; `{prog} --help` lists all"
