@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from memscore.models.architectures import Classifier, Shape, build_network
+from memscore.models.architectures import Classifier, build_network
+from memscore.models.user_networks import Shape
 from memscore.store.manifest import Manifest
 
 
