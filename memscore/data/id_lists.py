@@ -1,4 +1,4 @@
-"""Read lists of example ids from .txt, .csv, .json, .npz and Parquet files, and match them with the ids of a data set."""
+"""Read lists of example ids from text, tables, JSON and arrays, and match them with the ids of a data set."""
 
 import codecs
 import csv

@@ -52,6 +52,17 @@ def import_builder(arch: str) -> Callable[..., Any]:
 def choose_arguments(builder: Callable[..., Any], shape: Shape, n_classes: int) -> tuple[list[Any], dict[str, Any]]:
     """Choose what a user's class or function is called with, by the rule above.
 
+    Args:
+        builder: the class or function.
+        shape: (C, H, W).
+        n_classes: K.
+
+    Returns:
+        What is given by position, and what by name.
+
+    Raises:
+        ValueError: a parameter has no default, and nothing is known to give for it.
+
     >>> choose_arguments(lambda num_classes=1000: None, (3, 32, 32), 10)
     ([], {'num_classes': 10})
     """
