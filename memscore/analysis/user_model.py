@@ -10,18 +10,11 @@ from torch import Tensor, nn
 from memscore.data.id_lists import read_matching_ids
 from memscore.models.architectures import build_network
 from memscore.models.checkpoint_files import read_checkpoint
-from memscore.models.weight_names import match_names
+from memscore.models.weight_names import AS_IN_TORCHVISION, match_names
 from memscore.store.manifest import Manifest
 from memscore.store.store import Store
 
 STATISTICS = ("running_mean", "running_var")
-AS_IN_TORCHVISION = {
-    "resnet18": "resnet18-imagenet-stem",
-    "resnet50": "torchvision.models:resnet50",
-    "resnext50": "torchvision.models:resnext50_32x4d",
-    "vgg16": "torchvision.models:vgg16_bn",
-}
-"""Architectures that differ from torchvision's of a like name, and the --arch that is torchvision's."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

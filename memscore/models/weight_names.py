@@ -10,6 +10,14 @@ HEADS = ("head", "fc", "heads.head", "classifier", "linear")
 BODIES = {"features.": "0."}
 """Parts of a body that other networks name: the convolutions of VGG are the first layer of memscore's."""
 
+AS_IN_TORCHVISION = {
+    "resnet18": "resnet18-imagenet-stem",
+    "resnet50": "torchvision.models:resnet50",
+    "resnext50": "torchvision.models:resnext50_32x4d",
+    "vgg16": "torchvision.models:vgg16_bn",
+}
+"""Architectures that differ from torchvision's of a like name, and the --arch that is torchvision's."""
+
 TORCHVISION = "names of weights as torchvision has them were accepted"
 
 
