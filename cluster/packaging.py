@@ -104,8 +104,8 @@ def format_too_large(folder: Path, files: dict[Path, int], limit: str, *, whole:
     size_clause = f"its files have {total}" if whole else f"the first {len(files):,} of its files have {total} already"
     return (
         f"{folder} is too large to go along with a job: {limit}, and {size_clause}; the largest are {largest}. "
-        f"Name what the job does not need in {folder}/.rayignore (as in .gitignore), give another --working-dir, or put "
-        "data where every node finds them"
+        f"Name what the job does not need in {folder}/.rayignore (as in .gitignore), give another --working-dir, or "
+        "put data where every node finds them"
     )
 
 

@@ -60,8 +60,8 @@ class BankConfig:
     label_noise: float = 0.0
     """a positive control: give this share of the training examples a wrong label and record which"""
     arch: Maybe[str] = None
-    """mlp, mlp-512-256, cnn, resnet18, ..., or module:function (default: mlp for digits, cnn for MNIST and
-    Fashion-MNIST, else resnet18)"""
+    """mlp, mlp-512-256, cnn, resnet18, ..., or module:Class or module:function of your own (default: mlp for digits,
+    cnn for MNIST and Fashion-MNIST, else resnet18)"""
     pretrained: Maybe[str] = None
     """weights that every model starts from, for transfer learning: .safetensors, or a state dict in a .pt, .pth, .bin
     or .ckpt file; a last layer of other classes starts from the seed (default: all layers do)"""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from memscore.models.architectures import Classifier, Shape, build_network
+from memscore.models.architectures import Classifier, build_network
 from memscore.models.checkpoint_files import read_checkpoint
+from memscore.models.user_networks import Shape
 from memscore.models.weight_names import AS_IN_TORCHVISION, HEADS, match_names
 from memscore.store.manifest import Manifest, compute_start_key, name_pretrained, split_architecture
 from memscore.store.store import Store
