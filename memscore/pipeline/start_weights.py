@@ -33,20 +33,10 @@ _start_weights: dict[str, StartWeights] = {}
 
 
 def read_start_weights(path: str, arch: str, shape: Shape, n_classes: int) -> str:
-    """Read the start weights of an architecture from a file, and keep them for this process.
+    """Read start weights from a file, keep them for this process, and name the architecture that has them.
 
-    Args:
-        path: a safetensors file, or one of torch.save.
-        arch: as build_network takes it.
-        shape: (C, H, W).
-        n_classes: K.
-
-    Returns:
-        The name of the architecture with these start weights.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: its weights are not those of the architecture, but for the last layer, which may be another or none.
+    Raises FileNotFoundError without the file, and ValueError where its weights are not those of the architecture but
+    for the last layer, which may be another or missing.
     """
     checkpoint = read_checkpoint(path, "--pretrained")
     network = build_network(arch, shape, n_classes, seed=0)
