@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.auth import format_export_line, get_auth_mode, protect_token, read_token
+from cluster.needed_files import require_needed_files
 from cluster.packaging import pack
 
 DASHBOARD = "http://127.0.0.1:8265"
@@ -58,7 +59,8 @@ def submit(command: Sequence[str], folder: Path, address: str | None = None, job
     """Submit a command, with its working directory, to the cluster of a dashboard; see resolve_dashboard, make_next_id.
 
     Raises ConnectionError where no dashboard answers or it refuses the token, ValueError for no command, an id that was
-    used, a command that runs already or a folder that is too large, RuntimeError with Ray's message on a refusal.
+    used, a command that runs already, a file of the command that is not sent or a folder that is too large,
+    RuntimeError with Ray's message on a refusal.
     """
     if not command:
         raise ValueError("there is no command; write it after --, as in -- python -m memscore.estimate")
@@ -72,6 +74,7 @@ def submit(command: Sequence[str], folder: Path, address: str | None = None, job
     used = {job.submission_id: str(job.status.value) for job in client.list_jobs() if job.submission_id}
     name = make_next_id(command, used, address) if job_id is None else require_unused_id(job_id, used, address)
 
+    require_needed_files(command, folder)
     # packed here, because Ray refuses a folder that is too large only after the upload
     with tempfile.TemporaryDirectory() as temporary_folder:
         archive = Path(temporary_folder) / "folder.zip"

@@ -40,11 +40,12 @@ def audit_model(
     """Score how likely your model was trained on each training example of a bank; train nothing.
 
     Args:
-        model: safetensors file of your model's state dict.
-        arch: mlp, cnn-32-64, resnet18, ... (`memscore list architectures` lists all), or module:function of
-            (input_shape, n_classes) for a network of your own.
+        model: weights of your model: .safetensors, or a state dict in a .pt, .pth, .bin or Lightning .ckpt file.
+        arch: mlp, cnn-32-64, resnet18, ... (`memscore list architectures` lists all), or module:Class or
+            module:function for a network of your own.
         store: path or URL of the bank (default: the one used last in $MEMSCORE_HOME or ~/memscore).
-        members: ids of its training set (.txt, one per line; .json; .npz): measures the attacks and bounds epsilon.
+        members: ids of its training set (.txt, one per line; .csv; .json; .npz; .parquet): measures the attacks and
+            bounds epsilon.
         mean: per channel, subtracted from pixels in [0, 1] (default: the bank's).
         std: per channel, divisor of pixels after that (default: the bank's).
         arm: arm of the shadow models, if the bank has several.
@@ -69,9 +70,8 @@ def audit_model(
             describe_recipe_options,
             write_audit,
         )
-        from memscore.analysis.user_model import build_member_mask, load_user_model, resolve_normalization
+        from memscore.analysis.user_model import load_user_model, read_members, resolve_normalization
         from memscore.data.duplicates import find_copies
-        from memscore.data.id_lists import read_id_list
         from memscore.estimators.rmia import RmiaConfig
         from memscore.monitoring.default_store import choose_store
         from memscore.pipeline.config import reload_splits
@@ -85,7 +85,7 @@ def audit_model(
     torch_device = resolve_device(device)
     mean_std = resolve_normalization(bank.manifest, mean, std)
     user_model = load_user_model(model, arch, bank.manifest)
-    member = None if members is None else build_member_mask(read_id_list(members), bank)
+    member, list_notes = (None, ()) if members is None else read_members(members, bank)
     # the bank's images, normalised as the user's model expects them
     splits = replace(reload_splits(bank, data, folder), mean=mean_std[0], std=mean_std[1])
     result = run_audit(
@@ -101,6 +101,7 @@ def audit_model(
         suspicions=user_model.suspicions,
     )
     notes = [f"weights   {note}" for note in user_model.notes]
+    notes += [f"members   {note}" for note in list_notes]
     notes += [f"copies    {line}" for line in describe_copies_in_audit(find_copies(splits), member)]
     path = write_audit(bank, result, model, out)
     command = (build_bank_command(bank, arch, data, folder), describe_recipe_options(bank))

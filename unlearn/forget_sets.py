@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from memscore.choices import validate_choice
-from memscore.data.id_lists import read_id_list
+from memscore.data.id_lists import read_matching_ids
 from memscore.data.splits import Dataset, Splits
 from memscore.seeds import generator
 from unlearn.meta.partition import ScoreReader
@@ -359,11 +359,12 @@ def _select_classes(selection: Selection) -> np.ndarray:
 def _select_ids(selection: Selection) -> np.ndarray:
     """Select the example of one id, or those of the ids in a file."""
     kind, part, splits = selection.kind, selection.part, selection.splits
-    ids = np.array([part]) if kind == "id" else read_id_list(part, "--forget ids:")
+    known = splits.train.ids.tolist()
+    ids = np.array([part]) if kind == "id" else read_matching_ids(part, known, "--forget ids:").ids
     names, counts = np.unique(ids, return_counts=True)
     for repeated in names[counts > 1][:1]:
         raise ValueError(f"{part} names {str(repeated)!r} more than once; name each example once")
-    rows_by_id = {example: row for row, example in enumerate(splits.train.ids.tolist())}
+    rows_by_id = {example: row for row, example in enumerate(known)}
     unknown = [example for example in ids.tolist() if example not in rows_by_id]
     if unknown:
         origin = f" of {Path(part).name}" if kind == "ids" else ""
@@ -449,7 +450,7 @@ FORGET_SETS: dict[str, ForgetSetKind] = {
     ),
     "id": ForgetSetKind(meanings={"id:ID": "one example by id"}, select=_select_ids, sized=False),
     "ids": ForgetSetKind(
-        meanings={"ids:FILE": "examples by id, from a .txt, .json or .npz file"},
+        meanings={"ids:FILE": "examples by id, from a .txt, .csv, .json, .npz or .parquet file"},
         select=_select_ids,
         sized=False,
     ),

@@ -18,6 +18,7 @@ from PIL import Image
 from memscore.data.duplicates import SPLIT_NAMES, Copies, split_by_group
 from memscore.data.splits import Splits
 from memscore.pipeline.jobs import ORIGINAL, OriginalJob, build_model, compute_job_key
+from memscore.pipeline.start_weights import load_weights
 from memscore.statistics.nearest_neighbours import find_nearest_neighbours, normalize_rows
 from memscore.store.parquet import to_table
 from memscore.store.store import Store
@@ -153,7 +154,7 @@ def compute_embeddings(store: Store, images: np.ndarray) -> np.ndarray:
     device, manifest = open_device("cpu"), store.manifest
     key = compute_job_key(store, OriginalJob(store=store.url, index=0))
     model = build_model(store, ORIGINAL, 0, device)
-    model.load_state_dict(store.read_weights(key))
+    load_weights(model, store.read_weights(key), "the stored original 0")
     with single_threaded(), torch.no_grad():
         resident = to_device(images, manifest.mean, manifest.std, device, flat=False)
         embeddings: np.ndarray = predict_embeddings(model.eval(), resident, len(images)).numpy()

@@ -1,6 +1,5 @@
 """Architectures by name: a body that maps images to embeddings, and one linear head."""
 
-import importlib
 import math
 import re
 from collections.abc import Callable
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 
 from memscore.choices import validate_choice
 from memscore.models.random_state import seed_generators
+from memscore.models.user_networks import Shape, build_user_network
 
-Shape = tuple[int, int, int]
 Builder = Callable[[Shape, int], nn.Module]
 
 
@@ -130,7 +129,7 @@ def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int, *, i
 
     Args:
         arch: a name of ARCHITECTURES, a family with widths ("mlp-512-256", "cnn-32-64"), or "module:function", which
-            names a function of (input_shape, n_classes) that returns an nn.Module.
+            names a class or function of the user's that gives an nn.Module; see memscore/models/user_networks.py.
         input_shape: (C, H, W).
         n_classes: K >= 2.
         seed: of the initial weights; equal seeds give equal weights.
@@ -151,20 +150,20 @@ def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int, *, i
         raise ValueError(f"input_shape must be three positive sizes (C, H, W), got {input_shape}")
     if n_classes < 2:
         raise ValueError(f"a classifier needs 2 classes or more, got {n_classes}")
+    # A user's function may also draw its weights from NumPy or Python; to seed those takes .2 ms, a third of what
+    # building a small network takes.
+    if ":" in arch:
+        if in_thread:
+            raise ValueError(f"architecture {arch!r} may draw from global generators; build it without in_thread")
+        with seed_generators(seed, torch.device("cpu")), torch.device("cpu"):
+            return build_user_network(arch, input_shape, n_classes)
     builder = _find_builder(arch)
     if in_thread:
-        if ":" in arch:
-            raise ValueError(f"architecture {arch!r} may draw from global generators; build it without in_thread")
         # imported here: its first use imports torch's compiler, which takes a second
         from memscore.models.own_generator import DrawFrom
 
         with DrawFrom(torch.Generator().manual_seed(seed)), torch.device("cpu"):
             return builder(input_shape, n_classes)
-    # A user's function may also draw its weights from NumPy or Python; to seed those takes .2 ms, a third of what
-    # building a small network takes.
-    if ":" in arch:
-        with seed_generators(seed, torch.device("cpu")), torch.device("cpu"):
-            return _build_user_network(arch, builder, input_shape, n_classes)
     # devices=[]: forking the GPUs' generators too would start CUDA in a process that may never use it.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
@@ -246,53 +245,12 @@ def flatten_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def _find_builder(arch: str) -> Builder:
-    if ":" in arch:
-        return _import_builder(arch)
     # No width starts with 0: mlp-064 and mlp-64 would be one network with two names.
     match = re.fullmatch(r"(mlp|cnn)((?:-[1-9]\d*)+)", arch)
     if match:
         return partial(WIDTH_FAMILIES[match[1]], widths=tuple(int(width) for width in match[2][1:].split("-")))
     examples = ("mlp-512-256", "cnn-32-64", "module:function")  # handled above; they are only suggestions
     return ARCHITECTURES[validate_choice("architecture", arch, (*ARCHITECTURES, *examples))]
-
-
-def _import_builder(arch: str) -> Builder:
-    """Import the user's function of "module:function"."""
-    module, _, function = arch.partition(":")
-    try:
-        builder_function = getattr(importlib.import_module(module), function, None)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"architecture {arch!r}: {error}; it must be importable on every worker") from error
-    if not callable(builder_function):
-        raise ValueError(f"architecture {arch!r}: {module} has no function {function!r} of (input_shape, n_classes)")
-    builder: Builder = builder_function
-    return builder
-
-
-def _build_user_network(arch: str, builder: Builder, shape: Shape, n_classes: int) -> nn.Module:
-    """Build a user's network; raise unless a zero batch gives [2, K]; layers keep their mode."""
-    try:
-        model = builder(shape, n_classes)
-    except Exception as error:
-        raise ValueError(f"architecture {arch!r} fails for {shape} and {n_classes} classes: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"architecture {arch!r} must return an nn.Module, got {type(model).__name__}")
-    # Evaluation mode keeps the zero batch out of batch norm's statistics. The modes come back module by module, because
-    # a user may have set some layers to evaluation on purpose.
-    training = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad():
-            logits = model.eval()(torch.zeros(2, *shape))
-    except Exception as error:
-        raise ValueError(f"architecture {arch!r} fails on a zero batch of {[2, *shape]}: {error}") from error
-    for module, mode in training.items():
-        module.training = mode
-    shape_or_type = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape_or_type != [2, n_classes]:
-        raise ValueError(
-            f"architecture {arch!r} must map {[2, *shape]} to logits {[2, n_classes]}, got {shape_or_type}"
-        )
-    return model
 
 
 def _he_normal(layer: nn.Conv2d) -> nn.Conv2d:

@@ -61,7 +61,11 @@ class BankConfig:
     """a positive control: give this share of the training examples a wrong label and record which"""
     arch: Maybe[str] = None
     """mlp, mlp-512-256, cnn, cnn-32-64, resnet18, resnet18-imagenet-stem, resnet50, resnext50, vgg16, vit-small,
-    vit-narrow, or module:function (default: mlp for digits, cnn for MNIST and Fashion-MNIST, else resnet18)"""
+    vit-narrow, or module:Class or module:function of your own (default: mlp for digits, cnn for MNIST and
+    Fashion-MNIST, else resnet18)"""
+    pretrained: Maybe[str] = None
+    """weights that every model starts from, for transfer learning: .safetensors, or a state dict in a .pt, .pth, .bin
+    or .ckpt file; a last layer of other classes starts from the seed (default: all layers do)"""
     recipe: Maybe[str] = None
     """training recipe by name; `memscore list recipes` lists all (default: by data set and architecture)"""
     epochs: Maybe[int] = None
@@ -243,6 +247,10 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
     arch = config.arch or ARCHITECTURE_FOR.get(config.data, "resnet18")
     check_network_fits(arch, splits, config.seed)
     name, recipe = build_recipe(config, arch)
+    if config.pretrained is not None:
+        from memscore.pipeline.start_weights import read_start_weights  # brings torch
+
+        arch = read_start_weights(config.pretrained, arch, splits.input_shape, splits.n_classes)
     from memscore.training.augmentation import list_test_time_augmentations  # brings torch
 
     # both only check, before a store is created: that there are as many augmentations as queries, and that a batch fits

@@ -22,6 +22,7 @@ from memscore.pipeline.jobs import (
     read_recipe,
 )
 from memscore.pipeline.proxy_job import ProxyJob
+from memscore.pipeline.start_weights import load_weights
 from memscore.proxies.gradient_inversion import gradient_inversion
 from memscore.proxies.image_similarity import find_among_images
 from memscore.proxies.storage import CANDIDATES_PER_FILE, HALF_ENDINGS, draw_compared_rows
@@ -43,7 +44,7 @@ Columns = dict[str, np.ndarray]
 def load_model(store: Store, index: int, key: str, device: torch.device) -> nn.Module:
     """Build the network of an original, or of a model of a half, with the stored weights, on the device."""
     model = build_model(store, ORIGINAL, index, device)
-    model.load_state_dict(store.read_weights(key))
+    load_weights(model, store.read_weights(key), f"the stored original {index}")
     return model
 
 

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.models.architectures import build_network
 from memscore.models.random_state import seed_generators
 from memscore.pipeline.background_writer import BackgroundWriter
+from memscore.pipeline.start_weights import build_started_network, load_start_weights, load_weights
 from memscore.proxies.collectors import ProxyCollector, build_epoch_means
 from memscore.proxies.registry import PROXIES
 from memscore.proxies.storage import write_proxy
@@ -71,7 +71,8 @@ def build_model(store: Store, arm: str, index: int, device: torch.device, *, in_
     manifest = store.manifest
     seed = torch_seed(manifest.seed, "init", arm, index)
     sizes = manifest.input_shape, manifest.n_classes
-    return build_network(manifest.architecture, *sizes, seed, in_thread=in_thread).to(device)
+    load_start_weights(store)
+    return build_started_network(manifest.architecture, *sizes, seed, in_thread=in_thread).to(device)
 
 
 def make_training_run(store: Store, arm: str, index: int, model: nn.Module, member: np.ndarray) -> TrainingRun:
@@ -394,7 +395,7 @@ def train_original(
     if job.evaluate:
         store.write_events(f"{key}-evaluation", {"row": row, **evaluated.compute_averages(0)})
     if receipt["differs"]:
-        model.load_state_dict(store.read_weights(key))
+        load_weights(model, store.read_weights(key), f"the stored weights of {name}")
     logits = predict_logits(model, recipe, data, len(labels), architecture, seed).cpu().numpy()
     with seed_generators(seed, device):
         embeddings = predict_embeddings(model, data, len(labels)).cpu().numpy()

@@ -6,7 +6,7 @@ from memscore.data.splits import Splits
 from memscore.models.architectures import build_network
 from memscore.models.output_kinds import DESCRIPTIONS, PROBABILITIES, SIGMOIDS, find_output_kind
 from memscore.models.random_state import seed_generators
-from memscore.store.manifest import Manifest
+from memscore.store.manifest import Manifest, split_architecture
 
 IMAGES = 64
 
@@ -18,7 +18,9 @@ def find_network_output_kind(manifest: Manifest, splits: Splits) -> str:
     """
     if ":" not in manifest.architecture or not len(splits.train):
         return ""
-    network = build_network(manifest.architecture, manifest.input_shape, manifest.n_classes, manifest.seed).eval()
+    network = build_network(
+        split_architecture(manifest.architecture)[0], manifest.input_shape, manifest.n_classes, manifest.seed
+    ).eval()
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (manifest.mean, manifest.std))
     images = (torch.from_numpy(splits.train.images[:IMAGES]).float() / 255 - mean) / std
     try:

@@ -30,6 +30,12 @@ from memscore.pipeline.originals import (
 from memscore.pipeline.output_check import find_network_output_kind
 from memscore.pipeline.precision import PrecisionForecast, check_forecast, forecast_precision
 from memscore.pipeline.scoring import score_arm, score_fractions
+from memscore.pipeline.start_weights import (
+    describe_network,
+    describe_start_weights,
+    require_same_network,
+    store_start_weights,
+)
 from memscore.pipeline.tables import (
     compute_noise_detection,
     write_copies_table,
@@ -111,6 +117,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
     if in_temporary_folder:
         check_absolute_path(location.url)
     store = Store.open_or_plan(location.url, location.manifest)
+    require_same_network(store)
     if arms[0].design == ORTHOGONAL:
         require_compatible_clusters(store, arms, config.clusters)
     # a submitted job runs on another machine, and only its name tells the user whose disk a local path is on
@@ -122,7 +129,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
         arms=arms,
         count=count,
         host=host,
-        notes=location.notes,
+        notes=(*location.notes, *describe_start_weights(location.manifest.architecture)),
         output_kind=find_network_output_kind(location.manifest, splits),
     )
 
@@ -132,7 +139,13 @@ def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:
 
     `stack` gets the lock. `locked` is true for a store that existed, whose lock was taken before workers were started.
     """
-    bank.store.create_files(build_examples_table(bank.splits), bank.splits.origin)
+    manifest, origin = bank.store.manifest, dict(bank.splits.origin)
+    if bank.config.pretrained:
+        origin["pretrained"] = str(Path(bank.config.pretrained).absolute())
+    if ":" in manifest.architecture:
+        origin["network"] = describe_network(manifest)
+    bank.store.create_files(build_examples_table(bank.splits), origin)
+    store_start_weights(bank.store)
     if not locked:
         stack.enter_context(bank.store.lock())
 

@@ -140,7 +140,7 @@ FILE_KINDS = (
     FileKind(
         pattern="weights/KEY.safetensors",
         format=SAFETENSORS,
-        content="Weights of an original, an oracle, a stored unlearned model, or a model of a half for inversion-gain.",
+        content="Weights of an original, an oracle, a stored unlearned model or a half's model, or --pretrained.",
         rebuild=rebuild.by_model_command,
         expected=stored.expect_weights,
         completed_by="trials/KEY-cost.parquet",

@@ -17,6 +17,10 @@ IMPORTED = "imported"
 """The architecture of an imported bank; its recipe says which numbers were given."""
 
 
+PRETRAINED = "+pretrained-"
+"""Between the name of an architecture and the hash of the weights that its models start from."""
+
+
 class CorruptManifest(ValueError):
     """A manifest.json that is not what was written, as opposed to one of another version."""
 
@@ -144,6 +148,23 @@ def compute_original_key(
     shared = {name: getattr(manifest, name) for name in ("fingerprint", "architecture", "recipe", "precision", "seed")}
     left_out = sorted(set(removed), key=lambda example: (str(type(example)), example))
     return hash_record({**shared, "removed": left_out, "labels": dict(labels or {}), "index": index})
+
+
+def name_pretrained(arch: str, digest: str) -> str:
+    """Name an architecture whose models start from weights with this hash."""
+    return f"{arch}{PRETRAINED}{digest[:12]}"
+
+
+def split_architecture(name: str) -> tuple[str, str]:
+    """Split resnet18+pretrained-0123456789ab into the network's name and the hash of its start weights, or ""."""
+    arch, _, digest = name.partition(PRETRAINED)
+    return arch, digest
+
+
+def compute_start_key(architecture: str) -> str:
+    """Compute the key under which the start weights of an architecture are stored; empty if it has none."""
+    digest = split_architecture(architecture)[1]
+    return hash_record({"pretrained": digest}) if digest else ""
 
 
 def get_home_url() -> str:

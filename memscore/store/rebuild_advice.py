@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from memscore.store.influence_files import format_influence_options
-from memscore.store.manifest import compute_original_key
+from memscore.store.manifest import compute_original_key, compute_start_key
 from memscore.store.stored_files import HASH, StoredFiles, list_proxy_receipts
 
 DEFAULT_ORIGINALS = 3  # of estimate
@@ -52,7 +52,8 @@ def by_model_command(files: StoredFiles, path: str) -> str:
     if key:
         keys = (compute_original_key(files.store.manifest, index=index) for index in range(originals))
         halves = {receipt["weights"] for receipt in list_proxy_receipts(files, "weights")}
-        is_of_bank = key[0] in keys or key[0] in halves
+        starts = compute_start_key(files.store.manifest.architecture)
+        is_of_bank = key[0] in keys or key[0] in halves or key[0] == starts
     else:
         index = stem.removeprefix("original-")
         is_of_bank = index.isdigit() and int(index) < originals

@@ -15,7 +15,7 @@ import pyarrow as pa
 from memscore.score_registry import get_estimator_version
 from memscore.store.copy_counts import COPIES_PATH, COPY_COLUMNS
 from memscore.store.json_records import read_record
-from memscore.store.manifest import IMPORTED
+from memscore.store.manifest import IMPORTED, compute_start_key
 from memscore.store.parquet import decode_metadata
 from memscore.store.score_files import has_other_version, is_stale
 from memscore.store.shards import hash_shards, parse_model_index
@@ -175,6 +175,8 @@ def expect_weights(files: StoredFiles) -> Iterator[str]:
     yield from (f"weights/{key}.safetensors" for key in files.references)
     yield from (f"weights/{key}.safetensors" for key in list_costed_models(files))
     yield from (f"weights/{receipt['weights']}.safetensors" for receipt in list_proxy_receipts(files, "weights"))
+    if key := compute_start_key(files.store.manifest.architecture):
+        yield f"weights/{key}.safetensors"
 
 
 def list_proxy_receipts(files: StoredFiles, entry: str) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,13 @@ def encode_weights(tensors: Mapping[str, "Tensor"]) -> bytes:
     return content
 
 
+def hash_weights(tensors: Mapping[str, "Tensor"]) -> str:
+    """Hash tensors over their names, types, shapes and bits, as encode_weights does."""
+    from safetensors.torch import save  # as above
+
+    return _hash_tensors(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+
 def decode_weights(content: bytes) -> "dict[str, Tensor]":
     """Decode a file to its tensors on the CPU, by name; CorruptFile if the hash over them does not match."""
     from safetensors.torch import load  # as above

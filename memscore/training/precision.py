@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from memscore.models.architectures import Classifier, Shape, build_network
-from memscore.store.manifest import Manifest
+from memscore.models.architectures import Classifier, build_network
+from memscore.models.user_networks import Shape
+from memscore.store.manifest import Manifest, split_architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def list_convolutions(architecture: str, input_shape: Shape, n_classes: int) -> 
 
 def list_manifest_convolutions(manifest: Manifest) -> list[Convolution]:
     """List the convolutions of a bank's network."""
-    return list_convolutions(manifest.architecture, manifest.input_shape, manifest.n_classes)
+    return list_convolutions(split_architecture(manifest.architecture)[0], manifest.input_shape, manifest.n_classes)
 
 
 def resolve_precision(precision: str, device: str, *, has_convolutions: bool) -> str:
@@ -154,7 +155,9 @@ def require_safe_in_bfloat16(architecture: str, convolutions: Sequence[Convoluti
 
 def require_own_head(manifest: Manifest) -> None:
     """Raise ValueError if a user's network does not show which layer is its last, which is never in bfloat16."""
-    network = build_network(manifest.architecture, manifest.input_shape, manifest.n_classes, seed=0)
+    network = build_network(
+        split_architecture(manifest.architecture)[0], manifest.input_shape, manifest.n_classes, seed=0
+    )
     if not isinstance(network, Classifier):
         raise ValueError(
             f"--precision bfloat16 leaves the last layer in float32, and {manifest.architecture} returns a "

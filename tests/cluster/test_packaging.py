@@ -115,11 +115,14 @@ def test_gigabytes_and_endless_folders_are_refused_before_they_are_packed(tmp_pa
     write(tmp_path / "work", {"code": b"1", "data/x": b""})
     os.truncate(tmp_path / "work" / "data" / "x", 3 * 2**30)  # no bytes on the disk; zipping them takes half a minute
     message = get_refusal(tmp_path / "work", tmp_path / "a.zip")
+    assert "more than 2,000 MiB are not even zipped" in message
     assert "the first 2 of its files have 3,221 MB already; the largest are data/ 3,221 MB, code 0 MB" in message
     assert not (tmp_path / "a.zip").exists()
     monkeypatch.setattr(packaging, "MAX_FILES", 3)
     write(tmp_path / "many", dict.fromkeys("abcdef", b"1"))
-    assert "the first 4 of its files have 0 MB already" in get_refusal(tmp_path / "many", tmp_path / "a.zip")
+    message = get_refusal(tmp_path / "many", tmp_path / "a.zip")
+    assert "job: at most 3 files are sent, and the first 4 of its files have 0 MB already" in message
+    assert "the largest are a 1 files, b 1 files" in message
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_ids_by_name_and_from_a_file(splits, tmp_path):
         ("twice.txt", b"all/00001\nall/00001", "names 'all/00001' more than once"),
         ("noise.txt", b"\x80\x81", "is no text .* write one id a line"),
         ("none.txt", b"\n", "must hold ids such as"),
-        ("other.csv", b"all/00001", "ids are read from .txt, .json or .npz, got 'other.csv'"),
+        ("other.doc", b"all/00001", "ids are read from .txt, .csv, .tsv, .json, .npz or .parquet, got 'other.doc'"),
     ],
 )
 def test_a_file_that_names_no_forget_set_says_so(splits, tmp_path, name, content, message):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from memscore.models.architectures import build_network
+from memscore.pipeline.start_weights import build_started_network
 from memscore.training.loop import TrainingRun, train
 from memscore.training.numerics import is_finite
 from memscore.training.recipes import count_steps
@@ -26,7 +26,7 @@ class RetrainConfig:
     """The recipe is theta_o's; only the architecture cannot be inferred from its weights.
 
     Attributes:
-        architecture: as memscore.models.architectures.build_network takes it.
+        architecture: the manifest's, as memscore.pipeline.start_weights.build_started_network takes it.
     """
 
     architecture: str
@@ -65,7 +65,7 @@ def retrain(
     images, recipe = retain.images, retain.recipe
     # Spawning does not move rng itself, from which the network's seed is drawn.
     order_rng, augmentation_rng = rng.spawn(2)
-    theta = build_network(config.architecture, images.shape, retain.n_classes, int(rng.integers(2**63)))
+    theta = build_started_network(config.architecture, images.shape, retain.n_classes, int(rng.integers(2**63)))
     theta = theta.to(images.pixels.device)
     # The trainer takes a label for every image of the data set; those outside R are never read.
     labels = torch.zeros(len(images), dtype=torch.int64, device=retain.labels.device)

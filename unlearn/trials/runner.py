@@ -25,6 +25,7 @@ from memscore.pipeline.jobs import (
     load_on_device,
     read_recipe,
 )
+from memscore.pipeline.start_weights import load_weights
 from memscore.seeds import generator, torch_seed
 from memscore.store.json_records import hash_record
 from memscore.store.store import Store
@@ -177,7 +178,7 @@ def load_cached_model(store: Store, key: str, device: torch.device) -> LoadedMod
 def load_network(store: Store, key: str, device: torch.device) -> nn.Module:
     """Load the network of a stored original, oracle or checkpoint."""
     model = build_model(store, "loaded", 0, device)
-    model.load_state_dict(store.read_weights(key))
+    load_weights(model, store.read_weights(key), f"the stored model {key[:12]}")
     return model.eval()
 
 

@@ -12,6 +12,7 @@ from memscore.data.duplicates import Copies, find_copies
 from memscore.data.splits import Splits, build_examples_table
 from memscore.pipeline.config import reload_splits
 from memscore.pipeline.jobs import OriginalJob
+from memscore.pipeline.start_weights import load_start_weights, require_same_network, store_start_weights
 from memscore.pipeline.tables import write_models_table
 from memscore.pipeline.train_bank import ProgressCallback, TrainingSummary
 from memscore.store.store import Store
@@ -176,6 +177,7 @@ def open_context(
     Raises ValueError for data that cannot be read again, or scores of other data; the caller checks the forget set.
     Without a cache the data are read anew.
     """
+    require_same_network(bank_store)
     splits = (cache or SplitsCache()).read(bank_store, data, folder)
     injected, trial_store = None, bank_store
     if changes_data(forget):
@@ -184,6 +186,8 @@ def open_context(
         manifest = replace(bank_store.manifest, fingerprint=splits.fingerprint, label_changes=splits.label_changes)
         slug = "-".join("".join(c if c.isalnum() else " " for c in injected.name).split())
         trial_store = Store.create(f"{bank_store.url}/scenarios/{slug}-s{seed}", manifest, build_examples_table(splits))
+        load_start_weights(bank_store)
+        store_start_weights(trial_store)
     score_store, notes = open_score_store(bank_store, scores_of)
     return UnlearningContext(
         forget=forget,

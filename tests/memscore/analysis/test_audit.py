@@ -244,7 +244,7 @@ def test_invalid_weights_are_refused(bank, tmp_path):
     with pytest.raises(FileNotFoundError, match="there are no weights at"):
         load_user_model(str(tmp_path / "nothing"), "mlp-32", manifest)
     (tmp_path / "text").write_text("no weights")
-    with pytest.raises(ValueError, match="is no safetensors file"):
+    with pytest.raises(ValueError, match="is no file of weights"):
         load_user_model(str(tmp_path / "text"), "mlp-32", manifest)
     weights = build_network("mlp-32", (1, 8, 8), 10, 0).state_dict()
     weights["head.bias"] = weights["head.bias"] * math.nan
@@ -285,7 +285,7 @@ def test_member_ids_that_are_invalid_are_refused(bank, tmp_path):
     with pytest.raises(ValueError, match="1 members are validation or test examples"):
         build_member_mask(bank.splits.test.ids[:1], bank.store)
     for name, content, message in (
-        ("a.csv", "x", "read from .txt, .json or .npz"),
+        ("a.doc", "x", "read from .txt, .csv, .tsv, .json, .npz or .parquet"),
         ("a.txt", "", "there are none"),
         ("a.json", "[1, 2]", "one is 1"),
         ("b.json", "{}", "must hold a list"),

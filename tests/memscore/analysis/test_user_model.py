@@ -6,9 +6,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from memscore.analysis.user_model import load_user_model, match_names
+from memscore.analysis.user_model import load_user_model
 from memscore.data.id_lists import read_id_list
 from memscore.models.architectures import build_network
+from memscore.models.weight_names import match_names
 from memscore.store.manifest import Manifest
 
 MODULE = """
@@ -99,6 +100,16 @@ def test_torchvisions_names_are_accepted(load):
         load("resnet18", tensors, (3, 16, 16))
 
 
+def test_names_of_other_networks_of_the_same_layers_are_accepted(load):
+    """VGG as CIFAR repositories have it; torchvision's own VGG has another classifier, which the message says."""
+    tensors = build_network("vgg16", (3, 32, 32), 10, 3).state_dict()
+    theirs = {k.replace("body.0.", "features.").replace("head.", "classifier."): t for k, t in tensors.items()}
+    assert load("vgg16", theirs, (3, 32, 32)).network.state_dict().keys() == tensors.keys()
+    deeper = {**theirs, "classifier.3.weight": torch.ones(1)}
+    with pytest.raises(ValueError, match=r"has other layers; give --arch torchvision\.models:vgg16_bn"):
+        load("vgg16", deeper, (3, 32, 32))
+
+
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_another_precision_are_read(load, kind):
     tensors = build_network("mlp-32", (1, 8, 8), 10, 3).state_dict()
@@ -111,9 +122,6 @@ def test_names_that_do_not_match_end_in_the_right_advice(load):
     tensors = build_network("wrapped_net:wrapped", (1, 8, 8), 10, 3).state_dict()
     with pytest.raises(ValueError, match="running statistics of batch norm are missing; write all of"):
         load("wrapped_net:wrapped", {name: t for name, t in tensors.items() if "running" not in name})
-    lightning = {**prefix_names(tensors, "net."), "loss.weight": torch.ones(10)}
-    with pytest.raises(ValueError, match=r"all there under names that start with 'net\.'; write only these"):
-        load("wrapped_net:wrapped", lightning)
     # the prefix is off before the names are compared, so that what is missing is named as in the network
     plain = prefix_names(build_network("mlp-32", (1, 8, 8), 10, 3).state_dict(), "module.")
     del plain["module.head.bias"]
@@ -121,7 +129,18 @@ def test_names_that_do_not_match_end_in_the_right_advice(load):
         load("mlp-32", plain)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"has also extra; leave these out if"):
-        load("wrapped_net:wrapped", {**tensors, "extra": torch.ones(1)})
+        load("mlp-32", {**build_network("mlp-32", (1, 8, 8), 10, 3).state_dict(), "extra": torch.ones(1)})
+
+
+def test_a_network_among_other_tensors_is_taken_if_it_is_there_once(load):
+    """Lightning's module holds the network, and what its loss or a second network has."""
+    tensors = build_network("mlp-32", (1, 8, 8), 10, 3).state_dict()
+    loaded = load("mlp-32", {**prefix_names(tensors, "net."), "loss.weight": torch.ones(10)})
+    assert torch.equal(loaded.network.state_dict()["head.weight"], tensors["head.weight"])
+    assert "'net.' of all names" in loaded.notes[0]
+    assert "1 tensors of other names were left out" in loaded.notes[0]
+    with pytest.raises(ValueError, match=r"has the network twice, under 'student\.' and 'teacher\.'; write only the"):
+        load("mlp-32", {f"{name}.{key}": t.clone() for name in ("teacher", "student") for key, t in tensors.items()})
 
 
 def test_a_network_that_never_ran_in_training_mode_is_suspected(load):
