@@ -1,5 +1,6 @@
 """The programs memscore and unlearn: lists of their commands, and the call of one by its name."""
 
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,8 @@ def run_program(program: str, arguments: Sequence[str] | None = None) -> int:
     """
     quiet_interrupt()  # the command's own main restores it
     words, prog = list(sys.argv[1:] if arguments is None else arguments), find_prog(program)
+    if prog == program:
+        add_current_folder()
     if not words or words[0] in {"-h", "--help", "help"}:
         # without a command this is a usage error, on stderr
         (sys.stdout if words else sys.stderr).write(format_commands(program, prog))
@@ -86,6 +89,13 @@ def run_subcommand(
     if name not in mains:
         raise ValueError(f"{prog} has no command {name!r}{suggest(name, mains)}; it has {', '.join(mains)}")
     return mains[name](words[1:], f"{prog} {name}")
+
+
+def add_current_folder() -> None:
+    """Let modules of the current folder be imported, as with python -m: options take a user's module:function."""
+    folder = os.getcwd()
+    if not sys.flags.safe_path and folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def find_prog(program: str) -> str:

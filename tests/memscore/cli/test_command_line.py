@@ -112,6 +112,18 @@ def test_a_command_knows_what_was_typed():
     assert call_command(take, "it", ["--number", "3"], "") == 3
 
 
+def test_a_script_finds_modules_of_the_current_folder_as_python_m_does(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["elsewhere"])
+    monkeypatch.setattr(sys, "argv", ["/home/ann/.venv/bin/memscore", "--version"])
+    assert run_program("memscore") == 0
+    assert sys.path == [str(tmp_path), "elsewhere"]
+    monkeypatch.setattr(sys, "path", ["elsewhere"])
+    monkeypatch.setattr(sys, "argv", ["/home/ann/memscore/__main__.py", "--version"])  # python -m has added it itself
+    assert run_program("memscore") == 0
+    assert sys.path == ["elsewhere"]
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_lists_its_commands_and_those_of_the_other(program, capsys):
     assert run_program(program, []) == 2
