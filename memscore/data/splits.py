@@ -59,7 +59,8 @@ class Dataset:
 class Splits:
     """A data set for training, with mean and std per channel of its training images (scaled to [0, 1]).
 
-    `origin` says where it was read and how, for a reader of the store; it is no part of the data set's identity.
+    `class_names` are in the order of the labels, `notes` are lines for the user on what reading changed or left out,
+    and `origin` says where it was read and how; none of them is part of the data set's identity.
     """
 
     name: str
@@ -70,11 +71,17 @@ class Splits:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     label_changes: dict[str, object] = field(default_factory=dict)
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
     origin: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.n_classes < 2:
             raise ValueError(f"n_classes must be 2 or more, got {self.n_classes}; a classifier needs a choice")
+        if self.class_names is not None and len(self.class_names) != self.n_classes:
+            raise ValueError(
+                f"class_names must be one name for each of the {self.n_classes} classes, got {len(self.class_names)}"
+            )
         if not len(self.train) or not len(self.test):
             raise ValueError(
                 f"{self.name} needs images to train and to test on, got {len(self.train)} and {len(self.test)}"

@@ -57,6 +57,12 @@ class BankConfig:
     """use only so many training examples, drawn evenly from the classes (default: all)"""
     validation: Maybe[float] = None
     """share of the training set held out for validation (default: the data set's own, or 0.1); 0 is allowed"""
+    test: Maybe[float] = None
+    """share of all images that becomes the test set, where the data set has no test split (default: 0.2)"""
+    image_size: Maybe[str] = None
+    """scale and crop every image to this size: 64, or HEIGHTxWIDTH such as 32x48 (default: as they are)"""
+    skip_bad: bool = False
+    """leave out image files that cannot be used, and list them in the store's data.json"""
     label_noise: float = 0.0
     """a positive control: give this share of the training examples a wrong label and record which"""
     arch: Maybe[str] = None
@@ -206,9 +212,12 @@ def load_splits(config: BankConfig) -> Splits:
         config.data,
         folder=config.folder,
         validation=config.validation,
+        test=config.test,
         train_limit=config.train_limit,
         label_noise=config.label_noise,
         seed=config.seed,
+        resize=config.image_size,
+        skip_bad=config.skip_bad,
     )
 
 

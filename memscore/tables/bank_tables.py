@@ -50,7 +50,7 @@ def print_heading(console: Console, bank: Bank) -> None:
         *([f"copies {copies}"] if copies else ()),
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
         f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}{augmented}",
-        *(f"note   {note}" for note in bank.notes),
+        *(f"note   {note}" for note in (*bank.splits.notes, *bank.notes)),
         *([f"warning {format_output_warning(manifest.architecture, bank.output_kind)}"] if bank.output_kind else []),
         *([f"warning {wide_crop}"] if wide_crop else []),
         *(
