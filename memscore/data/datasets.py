@@ -2,23 +2,21 @@
 
 Without a publisher's test split (digits, a plain folder, one pair of arrays) the test set is a stratified draw with a
 constant seed, so that no user's seed changes it. Validation is taken from train by the root seed; then the limit keeps
-a stratified part of the rest, so a limit never changes the validation set; then labels are flipped. Folders of images
-are decoded by image_folder.py; splits.py defines the result.
+a stratified part of the rest, so a limit never changes the validation set; then labels are flipped. published.py,
+path_sources.py and function_source.py read what is split here; splits.py defines the result.
 """
 
-import importlib
 import os
 import re
-import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from memscore.choices import validate_choice
-from memscore.data import image_folder
+from memscore.data.function_source import call_function
 from memscore.data.image_size import Size, parse_image_size, resize_images
+from memscore.data.path_sources import read_path
 from memscore.data.published import (
     TORCHVISION_CLASSES,
     find_download_folder,
@@ -26,9 +24,12 @@ from memscore.data.published import (
     load_digits,
     load_torchvision,
 )
-from memscore.data.sources import PublishedDataset, build_published, require_every_class, require_no_test_share
-from memscore.data.splits import Dataset, Splits, compute_mean_std, make_dataset, select_rows, split_stratified
+from memscore.data.sources import PublishedDataset, require_every_class
+from memscore.data.splits import Dataset, Splits, compute_mean_std, select_rows, split_stratified
 from memscore.seeds import generator
+
+NAMED_DATASETS = ("digits", *TORCHVISION_CLASSES)
+"""Data sets that are read by name; every other name is a path or a function."""
 
 
 def load_dataset(
@@ -187,9 +188,10 @@ def read_published(
         )
     size = None if resize is None else parse_image_size(resize)
     source = _read_by_name(name, folder, test=test, size=size, skip_bad=skip_bad)
-    if size is not None:
-        parts = {split: _resize_dataset(getattr(source, split), size) for split in ("train", "validation", "test")}
-        source = replace(source, **parts)
+    if size is not None:  # image files have it already, arrays of names and functions do not
+        validation = None if source.validation is None else _resize_dataset(source.validation, size)
+        train, test_part = _resize_dataset(source.train, size), _resize_dataset(source.test, size)
+        source = replace(source, train=train, validation=validation, test=test_part)
     path = _find_place(name, folder)
     return replace(
         source,
@@ -217,9 +219,9 @@ def _find_place(name: str, folder: str | None) -> Path | None:
     return path if name != "digits" and path.exists() else None
 
 
-def _resize_dataset(part: Dataset | None, size: Size) -> Dataset | None:
-    """Bring the images of one split to a size; those of image files have it already."""
-    return part if part is None else replace(part, images=resize_images(part.images, size))
+def _resize_dataset(part: Dataset, size: Size) -> Dataset:
+    """Bring the images of one split to a size."""
+    return replace(part, images=resize_images(part.images, size))
 
 
 def _read_by_name(
@@ -234,79 +236,15 @@ def _read_by_name(
     if name in TORCHVISION_CLASSES:
         return load_torchvision(name, folder, test)
     if is_function:
-        return _call_function(name, test)
+        return call_function(name, test, size)
     # What is neither built in nor a function is a path. A bare word that names no file is more likely a misspelt
     # built-in name, so it gets the nearest one as a suggestion.
     path = Path(folder or name).expanduser()
     if folder is None and os.sep not in name and not path.exists():
         try:
-            validate_choice("data set", name, ("digits", *TORCHVISION_CLASSES))
+            validate_choice("data set", name, NAMED_DATASETS)
         except ValueError as error:
             raise ValueError(f"{error}; a folder or .npz file is written as a path, such as ./{name}") from None
-    if path.is_dir():
-        parts = {
-            split: make_dataset(split, *columns) for split, columns in image_folder.read_image_folder(path).items()
-        }
-        names = tuple(image_folder.list_class_names(path))
-        return build_published(name if folder else path.resolve().name, parts, test=test, class_names=names)
     if not path.exists():
-        raise FileNotFoundError(f"there is no folder or .npz file {str(path)!r}; check the path or use a known name")
-    return _read_npz(path, name if folder else path.stem, test)
-
-
-def _read_npz(path: Path, name: str, test: float | None) -> PublishedDataset:
-    """Read images and labels, or train_*, test_* and perhaps validation_*, from an .npz file."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is neither a folder nor an .npz archive; save the arrays with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} does not hold plain arrays ({error}); save them with numpy.savez") from error
-    # Keys without a prefix are one data set without splits; any train_* key selects the layout with splits.
-    single = not any(key.startswith("train_") for key in arrays)
-    has_validation = any(key.startswith("validation_") for key in arrays)
-    prefixes = {"all": ""} if single else {"train": "train_", "test": "test_"}
-    prefixes |= {"validation": "validation_"} if has_validation else {}
-    missing = [
-        key for prefix in prefixes.values() for key in (f"{prefix}images", f"{prefix}labels") if key not in arrays
-    ]
-    if missing or (single and has_validation):
-        keys = "images and labels, or train_images, train_labels, test_images and test_labels"
-        raise ValueError(
-            f"{path} lacks {', '.join(missing) or 'train_images'} (it has {', '.join(arrays)}); store {keys}"
-        )
-    parts = {
-        key: make_dataset(key, arrays[f"{prefix}images"], arrays[f"{prefix}labels"]) for key, prefix in prefixes.items()
-    }
-    return build_published(name, parts, test=test)
-
-
-def _call_function(name: str, test: float | None) -> PublishedDataset:
-    """Call the user's function and check the data set it returns."""
-    module, function = name.split(":")
-    try:
-        load = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"data set {name!r} cannot be imported ({error}); the module must be on PYTHONPATH") from error
-    result = load()
-    label = name.replace(":", ".")
-    if isinstance(result, tuple) and len(result) == 4:
-        parts = {"train": make_dataset("train", *result[:2]), "test": make_dataset("test", *result[2:])}
-        return build_published(label, parts, test=test)
-    if not isinstance(result, Splits):
-        rule = "memscore.data.datasets.Splits or (images, labels, test images, test labels)"
-        raise ValueError(f"{name} must return {rule}, got {type(result).__name__}; fix that function")
-    require_no_test_share(result.name, test, len(result.test))
-    # The user's Splits are taken whole: without validation images none are taken from train either.
-    return PublishedDataset(
-        name=result.name,
-        train=result.train,
-        test=result.test,
-        n_classes=result.n_classes,
-        validation=result.validation if len(result.validation) else None,
-        default_validation=0,
-        mean_std=(result.mean, result.std),
-        label_changes=result.label_changes,
-        class_names=result.class_names,
-    )
+        raise FileNotFoundError(f"there is no folder or file {str(path)!r}; check the path or use a known name")
+    return read_path(path, name if folder else None, test=test, size=size, skip_bad=skip_bad)

@@ -73,8 +73,8 @@ def load_torchvision(name: str, folder: str | None, test: float | None = None) -
         raise OSError(f"{name} is not complete in {root} and could not be downloaded ({reason}); {hint}") from error
     datasets = {split: _extract_arrays(split, part) for split, part in parts.items()}
     # SVHN has no names, and MNIST's are such as "0 - zero".
-    names = DIGIT_CLASSES if name in {"mnist", "svhn"} else parts["train"].classes
-    return build_published(name, datasets, test=test, class_names=tuple(map(str, names)))
+    names = DIGIT_CLASSES if name in {"mnist", "svhn"} else getattr(parts["train"], "classes", ())
+    return build_published(name, datasets, test=test, class_names=tuple(map(str, names)) or None)
 
 
 def _extract_arrays(split: str, part: Any) -> Dataset:

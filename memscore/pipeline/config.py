@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from memscore.choices import validate_choice
 from memscore.cli.options import NO_DEFAULT_HINT, Maybe, Several, make_nonempty_spec
-from memscore.data.datasets import load_dataset, read_published, split_published
+from memscore.data.datasets import NAMED_DATASETS, load_dataset, read_published, split_published
 from memscore.data.splits import Splits
 from memscore.proxies.registry import ALL_PROXIES, INVERSION_GAIN, PROXIES, select_proxies
 from memscore.store.json_records import omit_new_defaults
@@ -19,6 +19,7 @@ from memscore.training.recipes import (
     AUGMENTATIONS,
     Recipe,
     check_batch_size,
+    fit_batch,
     get_default_recipe_name,
     get_recipe,
 )
@@ -252,6 +253,11 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
     arch = config.arch or ARCHITECTURE_FOR.get(config.data, "resnet18")
     check_network_fits(arch, splits, config.seed)
     name, recipe = build_recipe(config, arch)
+    subsets = [round(arm.keep * len(splits.train)) for arm in arms]
+    if INVERSION_GAIN in select_proxies(config.proxies):  # trains on halves of the training set
+        subsets.append(len(splits.train) // 2)
+    if config.batch is None and config.data not in NAMED_DATASETS:
+        recipe = fit_batch(recipe, min(subsets, default=len(splits.train)))
     from memscore.training.augmentation import list_test_time_augmentations  # brings torch
 
     # both only check, before a store is created: that there are as many augmentations as queries, and that a batch fits
@@ -276,6 +282,14 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
         seed=config.seed,
     )
     return manifest, name
+
+
+def describe_fitted_batch(config: BankConfig, manifest: Manifest, recipe_name: str) -> list[str]:
+    """Say that the recipe's batch did not fit into a subset of a small data set of the user's own."""
+    batch, default = manifest.recipe["batch"], get_recipe(recipe_name).batch
+    if config.batch is not None or batch == default:
+        return []
+    return [f"batch {batch}, as {recipe_name}'s {default} is larger than a subset; --batch sets it"]
 
 
 def reload_splits(store: Store, data: str | None = None, folder: str | None = None) -> Splits:
