@@ -46,6 +46,7 @@ def build_from_arrays(
     class_names: Any = None,
     test: float | None = None,
     size: Size | None = None,
+    is_owned: bool = False,
 ) -> PublishedDataset:
     """Build a data set of arrays.
 
@@ -55,6 +56,7 @@ def build_from_arrays(
         class_names: names in the order of the labels, or None.
         test: as load_dataset's.
         size: height and width to which images are brought.
+        is_owned: nobody else has the arrays, so that their images may be moved.
 
     Returns:
         The data set; its notes say what was changed.
@@ -76,7 +78,7 @@ def build_from_arrays(
         parts[split] = Dataset(
             images=pixels, labels=labels[split], labels_true=labels[split].copy(), ids=np.asarray(ids, str)
         )
-    published = build_published(name, parts, test=test, class_names=class_list)
+    published = build_published(name, parts, test=test, class_names=class_list, is_owned=is_owned)
     return replace(published, notes=(*image_notes, *label_notes))
 
 
@@ -102,11 +104,11 @@ def read_npz(path: Path, name: str, test: float | None, size: Size | None) -> Pu
             arrays = {key: archive[key] for key in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} does not hold plain arrays ({error}); save them with numpy.savez") from error
-    return build_from_keys(name, arrays, str(path), test=test, size=size)
+    return build_from_keys(name, arrays, str(path), test=test, size=size, is_owned=True)
 
 
 def build_from_keys(
-    name: str, arrays: Mapping[str, Any], place: str, *, test: float | None, size: Size | None
+    name: str, arrays: Mapping[str, Any], place: str, *, test: float | None, size: Size | None, is_owned: bool = False
 ) -> PublishedDataset:
     """Build a data set of named arrays.
 
@@ -116,6 +118,7 @@ def build_from_keys(
         place: the file or function, for messages.
         test: as load_dataset's.
         size: height and width to which images are brought.
+        is_owned: nobody else has the arrays, so that their images may be moved.
 
     Returns:
         The data set.
@@ -143,7 +146,8 @@ def build_from_keys(
         problem = f"lacks {', '.join(missing)}" if missing else "has both images and images of splits"
         raise ValueError(f"{place} {problem} (it has {', '.join(arrays)}); it needs {KEYS_RULE}")
     raw = {split: RawSplit(**row) for split, row in splits.items()}
-    return build_from_arrays(name, raw, class_names=arrays.get(CLASS_NAMES), test=test, size=size)
+    class_names = arrays.get(CLASS_NAMES)
+    return build_from_arrays(name, raw, class_names=class_names, test=test, size=size, is_owned=is_owned)
 
 
 def _parse_key(key: str) -> tuple[str, str]:

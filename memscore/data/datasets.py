@@ -70,12 +70,14 @@ def load_dataset(
     for option, share in (("validation", validation or 0.0), ("label_noise", label_noise)):
         if not 0 <= share < 1:
             raise ValueError(f"{option} is a share and must lie in [0, 1), got {share}; 0.1 is one in ten, 0 is none")
+    source = read_published(name, folder, test=test, resize=resize, skip_bad=skip_bad)
     splits = split_published(
-        read_published(name, folder, test=test, resize=resize, skip_bad=skip_bad),
+        source,
         validation=validation,
         train_limit=train_limit,
         label_noise=label_noise,
         seed=seed,
+        in_place=source.is_owned,  # the source is not used again
     )
     return replace(splits, origin=splits.origin | {"validation": validation, "train_limit": train_limit})
 
@@ -87,10 +89,26 @@ def split_published(
     train_limit: int | None = None,
     label_noise: float = 0.0,
     seed: int = 0,
+    in_place: bool = False,
 ) -> Splits:
-    """Split a data set that is in memory; the arguments are those of load_dataset."""
+    """Split a data set that is in memory.
+
+    Args:
+        source: the data set.
+        validation: as load_dataset's.
+        train_limit: as load_dataset's.
+        label_noise: as load_dataset's.
+        seed: as load_dataset's.
+        in_place: use the memory of the source's images, which are then in another order.
+
+    Returns:
+        The splits.
+
+    Raises:
+        ValueError: a share or limit that cannot be met.
+    """
     # Validation first: banks of one seed with different limits then share their validation set.
-    train, held_out = _take_validation(source, validation, seed)
+    train, held_out = _take_validation(source, validation, seed, in_place=in_place)
     if train_limit is not None:
         train = _limit_train(train, train_limit, source.n_classes, seed)
     # A user's Splits bring their normalization; else it is that of the images left to train on. Flips come last, so
@@ -117,7 +135,9 @@ def split_published(
     )
 
 
-def _take_validation(source: PublishedDataset, share: float | None, seed: int) -> tuple[Dataset, Dataset]:
+def _take_validation(
+    source: PublishedDataset, share: float | None, seed: int, *, in_place: bool
+) -> tuple[Dataset, Dataset]:
     """Return (train, validation) by the user's share, the publisher's split or the default."""
     train = source.train
     if source.validation is not None:
@@ -132,7 +152,7 @@ def _take_validation(source: PublishedDataset, share: float | None, seed: int) -
     size = default if share is None else round(share * len(train))
     if share and not size:
         raise ValueError(f"validation {share} of {len(train)} training images is none of them; use a larger share or 0")
-    held_out, rest = split_stratified(train, size, generator(seed, "validation"))
+    held_out, rest = split_stratified(train, size, generator(seed, "validation"), in_place=in_place)
     require_every_class(rest, source.n_classes, f"a validation set of {size} images", "lower validation")
     return rest, held_out
 
@@ -231,6 +251,8 @@ def _read_by_name(
     is_function = re.fullmatch(r"[\w.]+:\w+", name) is not None
     if folder is not None and (is_function or name == "digits"):
         raise ValueError(f"{name} is not read from a folder, got folder {folder!r}; leave folder out")
+    if skip_bad and (is_function or name in NAMED_DATASETS):
+        raise ValueError(f"--skip-bad leaves out image files, and {name} gives arrays; leave the option out")
     if name == "digits":
         return load_digits(test)
     if name in TORCHVISION_CLASSES:

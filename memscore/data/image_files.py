@@ -237,7 +237,7 @@ def _number_rows(entries: Sequence[ImageEntry], facts: Sequence[ImageFacts]) -> 
 def _allocate(
     place: str, entries: Sequence[ImageEntry], rows: Sequence[int], shape: tuple[int, int, int]
 ) -> dict[str, np.ndarray]:
-    """Make the array of each split, [N, C, H, W]; raise where they cannot fit into memory."""
+    """Make the array of each split, [N, C, H, W], one behind the other in memory; raise where they cannot fit."""
     counts: Counter[str] = Counter()
     for entry, row in zip(entries, rows, strict=True):
         counts[entry.split] += row >= 0
@@ -247,7 +247,11 @@ def _allocate(
             f"{counts.total()} images of {shape[1]}x{shape[2]} in {place} take {size / 1e9:.1f} GB, and this machine "
             f"has {memory / 1e9:.1f} GB of memory; give a smaller size with --image-size"
         )
-    return {split: np.empty((count, *shape), np.uint8) for split, count in counts.items()}
+    whole, stop, arrays = np.empty((counts.total(), *shape), np.uint8), 0, {}
+    for split in sorted(counts, key=["all", "train", "validation", "test"].index):
+        arrays[split] = whole[stop : stop + counts[split]]
+        stop += counts[split]
+    return arrays
 
 
 def _list_class_names(listing: ImageListing, facts: Sequence[ImageFacts]) -> tuple[str, ...]:

@@ -79,5 +79,5 @@ def _build_from_images(name: str, decoded: DecodedImages, test: float | None) ->
     }
     if "all" not in parts and "test" not in parts:
         raise ValueError(f"no image of the test split of {name} can be used; replace them")
-    published = build_published(name, parts, test=test, class_names=decoded.class_names)
+    published = build_published(name, parts, test=test, class_names=decoded.class_names, is_owned=True)
     return replace(published, notes=decoded.notes, left_out=decoded.left_out)

@@ -27,6 +27,7 @@ class PublishedDataset:
     class_names: tuple[str, ...] | None = None  # in the order of the labels; None where the source gives none
     notes: tuple[str, ...] = ()  # what reading changed or left out, one line each
     left_out: tuple[Mapping[str, str], ...] = ()  # path and reason of each image that skip_bad left out
+    is_owned: bool = False  # nobody else has the arrays, so splitting may move their images
     origin: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -37,6 +38,7 @@ def build_published(
     test: float | None = None,
     default_test: int | None = None,
     class_names: tuple[str, ...] | None = None,
+    is_owned: bool = False,
 ) -> PublishedDataset:
     """Build a published data set from its splits; the single split "all" gives a share of it as test set.
 
@@ -46,6 +48,7 @@ def build_published(
         test: share of "all" in (0, 1) that becomes the test set; None for default_test.
         default_test: images of the test set without a share; None for DEFAULT_TEST.
         class_names: names in the order of the labels, where there are any.
+        is_owned: nobody else has the arrays of parts, so that their images may be moved.
 
     Returns:
         The data set; the test set is the same for every seed.
@@ -74,11 +77,17 @@ def build_published(
             size = round(len(train) * test)
             if not size:
                 raise ValueError(f"test {test} of {len(train)} images is none of them; use a larger share")
-        test_part, train = split_stratified(train, size, generator(0, "validation", "fixed-test"))
+        test_part, train = split_stratified(train, size, generator(0, "validation", "fixed-test"), in_place=is_owned)
         require_every_class(train, n_classes, f"the fixed test set of {name}", "bring a test split, lower test")
         validation = None
     return PublishedDataset(
-        name=name, train=train, test=test_part, validation=validation, n_classes=n_classes, class_names=class_names
+        name=name,
+        train=train,
+        test=test_part,
+        validation=validation,
+        n_classes=n_classes,
+        class_names=class_names,
+        is_owned=is_owned,
     )
 
 
