@@ -51,7 +51,8 @@ class BankConfig:
     """Options of one bank: data, architecture, recipe, subset design, number of models, scores."""
 
     data: str = "digits"
-    """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, an image folder, a .npz file, or module:function"""
+    """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, an image folder, a .csv of files and labels, Parquet with
+    images, a .npz file, or module:function"""
     folder: Maybe[str] = None
     """folder of a downloadable data set, downloaded if missing (default: $MEMSCORE_DATA or ~/.cache/memscore/data)"""
     train_limit: Maybe[int] = None
