@@ -214,7 +214,6 @@ def _decode(file: Path | bytes, mode: str, size: Size | None, facts: ImageFacts,
         if image.has_transparency_data:
             if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
                 facts.traits.add("alpha")
-            image.info.pop("transparency", None)  # else a palette's transparent colour would be changed
         image = image.convert(mode)
         if target is not None:
             # A large image is converted before it is scaled: a palette cannot be interpolated.

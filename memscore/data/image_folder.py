@@ -85,9 +85,10 @@ def _list_classes(folder: Path) -> list[str]:
     except OSError as error:
         raise OSError(f"folder {folder} cannot be read ({error.strerror}); check its permissions") from error
     if len(names) < 2:
+        tables = sorted(path.name for path in folder.glob("*.csv"))
+        hint = f"give {folder / tables[0]} itself" if tables else "give a .csv file with the columns file and label"
         raise ValueError(
-            f"{folder} must hold one folder of images for each of 2 or more classes, found {names}; add them, or give "
-            "the labels in a .csv file with the columns file and label"
+            f"{folder} must hold one folder of images for each of 2 or more classes, found {names}; add them, or {hint}"
         )
     return names
 

@@ -57,8 +57,13 @@ def list_image_table(path: Path, split: str = "") -> ImageListing:
     rows = _read_rows(path)
     entries = _build_entries(path, rows, split)
     return ImageListing(
-        place=str(path), entries=entries, open_files=lambda: (path.parent / file for _, file, _, _ in rows)
+        place=str(path), entries=entries, open_files=lambda: (_find_file(path, file) for _, file, _, _ in rows)
     )
+
+
+def _find_file(table: Path, file: str) -> Path:
+    """Return the path of a file as written in a table, which may be Windows' with backslashes."""
+    return table.parent / file.replace("\\", "/")
 
 
 def find_metadata(root: Path) -> dict[str, Path]:

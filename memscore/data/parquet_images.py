@@ -14,25 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memscore.data.image_files import ImageEntry, ImageListing
-from memscore.data.image_folder import is_hidden
 from memscore.data.image_table import COLUMNS, SPLIT_NAMES
 
 IMAGE_COLUMNS = ("image", "img", "images", "image_bytes", "bytes", "picture", "jpg", "png")
 LABEL_COLUMNS = (*COLUMNS["label"], "fine_label", "cls")
 BATCH_ROWS = 64  # a Parquet file's images are in memory only so many at a time
-
-
-def find_parquet_files(root: Path) -> list[Path]:
-    """Find the Parquet files of a folder at any depth, except hidden ones.
-
-    Args:
-        root: a folder.
-
-    Returns:
-        The files, sorted by path.
-    """
-    files = sorted(root.rglob("*.parquet"))
-    return [path for path in files if not any(is_hidden(part) for part in path.relative_to(root).parts)]
 
 
 def list_parquet_images(place: Path, files: Sequence[Path]) -> ImageListing:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from memscore.data.array_sources import read_npz
 from memscore.data.image_files import DecodedImages, ImageListing, read_images
-from memscore.data.image_folder import list_image_folder
+from memscore.data.image_folder import SUFFIXES, list_files, list_image_folder
 from memscore.data.image_size import Size
 from memscore.data.image_table import find_metadata, list_image_table, list_metadata_folder
-from memscore.data.parquet_images import find_parquet_files, list_parquet_images
+from memscore.data.parquet_images import list_parquet_images
 from memscore.data.sources import PublishedDataset, build_published
 from memscore.data.splits import Dataset
 
@@ -58,8 +58,15 @@ def _list_images(path: Path) -> ImageListing | None:
     if path.is_dir():
         if metadata := find_metadata(path):
             return list_metadata_folder(path, metadata)
-        if files := find_parquet_files(path):
-            return list_parquet_images(path, files)
+        files = list_files(path)
+        if not any(file.name.lower().endswith(SUFFIXES) for file in files):
+            if parquet := sorted(file for file in files if file.suffix.lower() == PARQUET_SUFFIX):
+                return list_parquet_images(path, parquet)
+            if any(file.suffix == ".arrow" for file in files):
+                raise ValueError(
+                    f"{path} holds Arrow files, as Hugging Face's save_to_disk writes them; write each split with "
+                    "dataset.to_parquet('train.parquet') and give the folder of these"
+                )
         return list_image_folder(path)
     suffix = path.suffix.lower()
     if suffix in TABLE_SUFFIXES:

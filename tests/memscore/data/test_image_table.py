@@ -54,6 +54,13 @@ def test_a_column_of_splits_is_followed(pictures, form):
     assert splits.test.ids.tolist() == [f"raw/{row}.png" for row in range(16, 20)]
 
 
+def test_a_table_of_windows_and_one_that_lies_among_its_images(pictures):
+    lines = [line.replace("/", "\\") for line in table(("file,label", ","))]
+    assert load_dataset(write(pictures / "mine.csv", lines)).train.ids[0].startswith("raw\\")
+    with pytest.raises(ValueError, match=r"found \['raw'\]; add them, or give .*mine.csv itself"):
+        load_dataset(str(pictures))
+
+
 def test_numbers_as_classes_are_sorted_as_numbers(pictures):
     lines = ["file,label", *(f"raw/{row:02d}.png,{(9, 10)[row % 2]}" for row in range(20))]
     assert load_dataset(write(pictures / "mine.csv", lines)).class_names == ("9", "10")
@@ -146,6 +153,13 @@ def test_parquet_that_is_unclear_is_refused_with_what_works(pictures):
     (place / "train.parquet").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="no readable Parquet file"):
         load_dataset(str(place))
+
+
+def test_a_folder_of_arrow_files_says_how_to_write_parquet(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "data-00000-of-00001.arrow").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"dataset.to_parquet\('train.parquet'\)"):
+        load_dataset(str(tmp_path))
 
 
 @pytest.mark.parametrize(
