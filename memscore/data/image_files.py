@@ -211,9 +211,8 @@ def _decode(file: Path | bytes, mode: str, size: Size | None, facts: ImageFacts,
         with _open(file) as opened:
             opened.load()
             image: Image.Image = ImageOps.exif_transpose(opened)
-        if image.has_transparency_data:
-            if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
-                facts.traits.add("alpha")
+        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+            facts.traits.add("alpha")
         image = image.convert(mode)
         if target is not None:
             # A large image is converted before it is scaled: a palette cannot be interpolated.
