@@ -29,9 +29,8 @@ def encode_labels(
     train = raw["all"] if "all" in raw else raw["train"]
     classes = np.unique(train)
     if len(classes) < 2:
-        raise ValueError(
-            f"the training set must have at least 2 classes, got {_shorten(classes) or 'none'}; add another"
-        )
+        shown = f": {classes[0]}" if len(classes) else ""
+        raise ValueError(f"the training set must have at least 2 classes, got {len(classes)}{shown}; add another")
     for split, labels in raw.items():
         for row in np.flatnonzero(~np.isin(labels, classes))[:1]:
             raise ValueError(

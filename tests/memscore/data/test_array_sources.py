@@ -113,7 +113,7 @@ def test_labels_of_every_kind_become_the_same_numbers(labels, names, note):
         (np.where(LABELS == 0, -1, LABELS), "label -1 of all/00000 is negative, .*; leave such images out"),
         (LABELS / 3, "names of classes, .* cut it into ranges first"),
         (np.ones((N, 4), int), r"are not one-hot, .* use labels.argmax\(1\)"),
-        (np.zeros(N, int), "at least 2 classes, got 0"),
+        (np.zeros(N, int), "at least 2 classes, got 1: 0; add another"),
         (LABELS.reshape(2, 20, 1), r"must be one for each image, \[N\]"),
     ],
 )

@@ -197,7 +197,7 @@ def test_npz_without_a_test_set_gives_up_a_fixed_fifth(tmp_path):
         ),
         (
             four(train_labels=np.zeros(40, int)),
-            "mine: the training set must have at least 2 classes, got 0; add another",
+            "mine: the training set must have at least 2 classes, got 1: 0; add another",
         ),
         (
             four(test_labels=np.arange(8) % 5),
