@@ -239,6 +239,7 @@ def test_an_estimate_command_asks_for_what_can_be(line, parsed):
     """Flags and values are known, the count is whole blocks, and where the data are at hand, so is all the rest."""
     write_modules()
     run(python_block("savez"))
+    run(python_block("photos"))
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "memscore.estimate"]
     plan = parsed(words[3:])

@@ -1,147 +1,148 @@
-"""Read folders of images in the layouts of CINIC-10 and Tiny-ImageNet, and plain ones.
+"""List folders of images in the layouts of CINIC-10 and Tiny-ImageNet, and plain ones.
 
     train/CLASS/**  valid|validation|val/CLASS/**  test/CLASS/**    val may be missing; without test/ it is the test
     train/CLASS/**  val/images/*  val/val_annotations.txt           Tiny-ImageNet: val is the test, test/ has no labels
     CLASS/**                                                        one set, to be split by the caller
 
-Classes are the sorted folder names, ids the relative paths, rows in the order of ids. Images are gray only if every
-image is gray: gray ones among coloured ones become RGB. Alpha is dropped.
+Classes are the sorted folder names, ids the relative paths, rows in the order of ids. What is hidden (a name that
+begins with a dot, or __MACOSX) is not read at any depth. image_files.py decodes what is listed.
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from memscore.data.image_files import ImageEntry, ImageListing
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-GRAY, COLOUR = {"1", "L", "LA"}, {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr"}  # Pillow's modes of 8 bits and less
-
-
-def read_image_folder(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray, list[str]]]:
-    """Decode a folder as split -> (images uint8 [N, C, H, W], labels int64 [N], ids); "all" if it has no splits."""
-    labels_by_split = _list_splits(root)
-    # Headers before pixels: a wrong size or mode among many thousand files is found before any image is decoded, and
-    # the number of channels, which all splits share, depends on every one of them.
-    headers = {path: _read_header(root / path) for labels in labels_by_split.values() for path in labels}
-    first, (size, _) = next(iter(headers.items()))
-    for path, (other_size, _) in headers.items():
-        if other_size != size:
-            sizes = f"{first} is {size[0]}x{size[1]}, {path} is {other_size[0]}x{other_size[1]}"
-            raise ValueError(f"images in {root} must share one size, but {sizes}; resize them")
-    mode = "L" if all(image_mode in GRAY for _, image_mode in headers.values()) else "RGB"
-    return {split: _decode_split(root, labels, size, mode) for split, labels in labels_by_split.items()}
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
+VALIDATION_FOLDERS = ("valid", "validation", "val")
 
 
-def list_class_names(root: Path) -> list[str]:
-    """List the names of the classes in the order of their labels."""
-    return _list_classes(root / "train" if (root / "train").is_dir() else root)
+def list_image_folder(root: Path) -> ImageListing:
+    """List the images of a folder.
+
+    Args:
+        root: a folder in one of the layouts above.
+
+    Returns:
+        The images, in the order of their ids.
+
+    Raises:
+        OSError: a folder that cannot be read.
+        ValueError: a layout that is none of these.
+    """
+    folders, annotations = _find_splits(root)
+    labels = {split: _label_by_folder(root, folder) for split, folder in folders.items()}
+    if annotations is not None:
+        labels["test"] = (_read_annotations(root, annotations, _list_classes(folders["train"])), [], Counter())
+    passed_over = sum((names for _, _, names in labels.values()), Counter[str]())
+    entries = [
+        ImageEntry(split=split, id=path, class_name=name)
+        for split, (paths, _, _) in labels.items()
+        for path, name in paths.items()
+    ]
+    return ImageListing(
+        place=str(root),
+        entries=entries,
+        open_files=lambda: (root / entry.id for entry in entries),
+        empty_classes=tuple(folder for _, empty, _ in labels.values() for folder in empty),
+        notes=tuple(_describe_passed_over(passed_over)),
+    )
 
 
-def _list_splits(root: Path) -> dict[str, dict[str, int]]:
-    """Return split -> relative path -> label."""
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is hidden, or what a Mac adds to a zip file."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _find_splits(root: Path) -> tuple[dict[str, Path], Path | None]:
+    """Return split -> folder of its class folders, and the file of Tiny-ImageNet's test labels if there is one."""
     if not (root / "train").is_dir():
-        return {"all": _label_by_folder(root, root, _list_classes(root))}
-    # The training set decides which classes there are; the other splits may hold fewer, not others.
-    classes = _list_classes(root / "train")
+        return {"all": root}, None
     folders = {"train": root / "train"}
-    for name in ("valid", "validation", "val"):
+    for name in VALIDATION_FOLDERS:
         if (root / name).is_dir():
             folders["validation"] = root / name
     # Tiny-ImageNet publishes no test labels, so its annotated validation images are the test set; so is val/ in any
     # layout without test/.
     annotations = folders.get("validation", root) / "val_annotations.txt"
     if annotations.is_file():
-        return {
-            "train": _label_by_folder(root, folders["train"], classes),
-            "test": _read_annotations(root, annotations, classes),
-        }
+        return {"train": folders["train"]}, annotations
     if (root / "test").is_dir():
         folders["test"] = root / "test"
     elif "validation" in folders:
         folders["test"] = folders.pop("validation")
     else:
         raise ValueError(f"{root} has train/ but neither test/ nor val/; add one, or name {root / 'train'} to split it")
-    return {split: _label_by_folder(root, folder, classes) for split, folder in folders.items()}
+    return folders, None
 
 
 def _list_classes(folder: Path) -> list[str]:
     """List the sorted names of the class folders."""
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     except OSError as error:
         raise OSError(f"folder {folder} cannot be read ({error.strerror}); check its permissions") from error
     if len(names) < 2:
+        tables = sorted(path.name for path in folder.glob("*.csv"))
+        hint = f"give {folder / tables[0]} itself" if tables else "give a .csv file with the columns file and label"
         raise ValueError(
-            f"{folder} must hold one folder of images for each of 2 or more classes, found {names}; add them"
+            f"{folder} must hold one folder of images for each of 2 or more classes, found {names}; add them, or {hint}"
         )
     return names
 
 
-def _label_by_folder(root: Path, folder: Path, classes: list[str]) -> dict[str, int]:
-    """Label images by their class folder."""
-    labels: dict[str, int] = {}
+def _label_by_folder(root: Path, folder: Path) -> tuple[dict[str, str], list[str], Counter[str]]:
+    """Return the class of each image by its relative path, the empty classes, and the suffixes passed over."""
+    labels: dict[str, str] = {}
+    empty, passed_over = [], Counter[str]()
     for name in _list_classes(folder):
-        if name not in classes:
-            raise ValueError(f"{folder} has a class {name!r} that train/ has not; rename or remove it")
-        paths = _list_images(folder / name)
+        paths = []
+        for path in list_files(folder / name):
+            if path.name.lower().endswith(SUFFIXES):
+                paths.append(path)
+            elif path.name.lower() not in SYSTEM_FILES:
+                passed_over[path.suffix.lower() or path.name] += 1
+        labels |= {path.relative_to(root).as_posix(): name for path in paths}
         if not paths:
-            raise ValueError(f"class folder {folder / name} holds no image ({' '.join(SUFFIXES)}); fill or remove it")
-        labels |= {path.relative_to(root).as_posix(): classes.index(name) for path in paths}
-    return dict(sorted(labels.items()))
+            empty.append((folder / name).relative_to(root).as_posix())
+    return dict(sorted(labels.items())), empty, passed_over
 
 
-def _list_images(folder: Path) -> list[Path]:
-    """List image files at any depth, except hidden ones."""
+def list_files(folder: Path) -> list[Path]:
+    """List the files at any depth, except hidden ones and those in hidden folders."""
     # os.walk skips folders that it cannot read unless onerror raises; their images would be missing without a word.
 
     def raise_error(error: OSError) -> None:
         raise OSError(f"folder {error.filename} cannot be read ({error.strerror}); check its permissions") from error
 
-    return [
-        Path(directory) / name
-        for directory, _, names in os.walk(folder, onerror=raise_error)
-        for name in names
-        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-    ]
+    paths = []
+    for directory, folders, names in os.walk(folder, onerror=raise_error):
+        folders[:] = [name for name in folders if not is_hidden(name)]  # os.walk does not enter what is removed
+        paths += [Path(directory) / name for name in names if not is_hidden(name)]
+    return paths
 
 
-def _read_annotations(root: Path, annotations: Path, classes: list[str]) -> dict[str, int]:
+def _describe_passed_over(suffixes: Counter[str]) -> list[str]:
+    """Say which files are no images by their names; an iPhone's .heic is one of them."""
+    if not suffixes:
+        return []
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))
+    kinds += ", ..." if len(suffixes) > 5 else ""
+    if suffixes.total() == 1:
+        return [f"1 file passed over, by its name no image: {kinds}"]
+    return [f"{suffixes.total()} files passed over, by their names no images: {kinds}"]
+
+
+def _read_annotations(root: Path, annotations: Path, classes: list[str]) -> dict[str, str]:
     """Read labels from lines "file <tab> class <tab> box" beside a folder named images."""
     labels = {}
     for number, line in enumerate(annotations.read_text().splitlines(), start=1):
         columns = line.split("\t")
         if len(columns) < 2 or columns[1] not in classes:
             raise ValueError(f"{annotations} line {number} must be 'file<tab>class of train/', got {line!r}; fix it")
-        labels[(annotations.parent / "images" / columns[0]).relative_to(root).as_posix()] = classes.index(columns[1])
+        labels[(annotations.parent / "images" / columns[0]).relative_to(root).as_posix()] = columns[1]
     if not labels:
         raise ValueError(f"{annotations} names no image; restore it from the publisher's archive")
     return dict(sorted(labels.items()))
-
-
-def _read_header(path: Path) -> tuple[tuple[int, int], str]:
-    """Return ((width, height), mode) without decoding the image."""
-    try:
-        with Image.open(path) as image:
-            size, mode = image.size, image.mode
-    except OSError as error:
-        raise OSError(f"image {path} cannot be read ({error}); replace or remove it") from error
-    if mode not in GRAY | COLOUR:
-        raise ValueError(f"image {path} must have 8 bits a channel, got mode {mode}; convert it")
-    return size, mode
-
-
-def _decode_split(
-    root: Path, labels: dict[str, int], size: tuple[int, int], mode: str
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    # Mode L gives [H, W] and RGB gives [H, W, C]; the reshape adds the channel that L lacks.
-    width, height = size
-    pixels = np.empty((len(labels), height, width, len(mode)), np.uint8)
-    for row, path in enumerate(labels):
-        try:
-            with Image.open(root / path) as image:
-                pixels[row] = np.asarray(image.convert(mode)).reshape(pixels.shape[1:])
-        # Pillow raises SyntaxError for some broken PNG files.
-        except (OSError, SyntaxError) as error:
-            raise OSError(f"image {root / path} cannot be decoded ({error}); replace or remove it") from error
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), np.array([*labels.values()], np.int64), list(labels)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.seeds import generator
+
+MOVED_ROWS = 256  # images that are moved at a time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +62,8 @@ class Dataset:
 class Splits:
     """A data set for training, with mean and std per channel of its training images (scaled to [0, 1]).
 
-    `origin` says where it was read and how, for a reader of the store; it is no part of the data set's identity.
+    `class_names` are in the order of the labels, `notes` are lines for the user on what reading changed or left out,
+    and `origin` says where it was read and how; none of them is part of the data set's identity.
     """
 
     name: str
@@ -70,11 +74,17 @@ class Splits:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     label_changes: dict[str, object] = field(default_factory=dict)
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
     origin: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.n_classes < 2:
             raise ValueError(f"n_classes must be 2 or more, got {self.n_classes}; a classifier needs a choice")
+        if self.class_names is not None and len(self.class_names) != self.n_classes:
+            raise ValueError(
+                f"class_names must be one name for each of the {self.n_classes} classes, got {len(self.class_names)}"
+            )
         if not len(self.train) or not len(self.test):
             raise ValueError(
                 f"{self.name} needs images to train and to test on, got {len(self.train)} and {len(self.test)}"
@@ -159,7 +169,9 @@ def select_rows(dataset: Dataset, rows: np.ndarray) -> Dataset:
     )
 
 
-def split_stratified(dataset: Dataset, size: int, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
+def split_stratified(
+    dataset: Dataset, size: int, rng: np.random.Generator, *, in_place: bool = False
+) -> tuple[Dataset, Dataset]:
     """Draw exactly size examples, each class in proportion by largest remainder.
 
     With n_k of n examples in class k, class k gets floor(size n_k / n) of them, and one more where the remainder is
@@ -169,6 +181,7 @@ def split_stratified(dataset: Dataset, size: int, rng: np.random.Generator) -> t
         dataset: n >= 1 examples.
         size: how many to draw, in [0, n].
         rng: decides which; one permutation per class, in the order of the classes.
+        in_place: use the memory of the data set's images, whose order is lost: first rest, then drawn.
 
     Returns:
         (drawn, rest), both in data-set order.
@@ -180,7 +193,49 @@ def split_stratified(dataset: Dataset, size: int, rng: np.random.Generator) -> t
     drawn = np.zeros(len(dataset), bool)
     for label, share in zip(classes, quota, strict=True):
         drawn[rng.permutation(np.flatnonzero(dataset.labels == label))[:share]] = True
+    if in_place:
+        return _move_rows(dataset, drawn)
     return select_rows(dataset, drawn), select_rows(dataset, ~drawn)
+
+
+def _move_rows(dataset: Dataset, drawn: np.ndarray) -> tuple[Dataset, Dataset]:
+    """Move the images of drawn behind the rest, so that both are parts of one array."""
+    images, rest = dataset.images, np.flatnonzero(~drawn)
+    moved = images[drawn]
+    # Row k of the rest comes from row rest[k] >= k, so no row is written before it is read.
+    for start in range(0, len(rest), MOVED_ROWS):
+        stop = start + MOVED_ROWS
+        images[start : min(stop, len(rest))] = images[rest[start:stop]]
+    images[len(rest) :] = moved
+    parts = []
+    for rows, pixels in ((drawn, images[len(rest) :]), (~drawn, images[: len(rest)])):
+        labels, labels_true, ids = dataset.labels[rows], dataset.labels_true[rows], dataset.ids[rows]
+        parts.append(Dataset(images=pixels, labels=labels, labels_true=labels_true, ids=ids))
+    return parts[0], parts[1]
+
+
+def join_images(parts: Sequence[Dataset]) -> np.ndarray:
+    """Join the images of some splits, without a copy where they follow each other in one array.
+
+    Args:
+        parts: splits with images of one shape.
+
+    Returns:
+        uint8 [N, C, H, W].
+    """
+    arrays = [part.images for part in parts if len(part)]
+    base, starts = arrays[0].base, [array.__array_interface__["data"][0] for array in arrays]
+    is_consecutive = all(
+        array.base is base and array.flags.c_contiguous and start == expected
+        for array, start, expected in zip(
+            arrays, starts, np.cumsum([starts[0], *(array.nbytes for array in arrays[:-1])]), strict=True
+        )
+    )
+    if is_consecutive and isinstance(base, np.ndarray) and base.flags.c_contiguous and base.dtype == np.uint8:
+        first = starts[0] - base.__array_interface__["data"][0]
+        pixels = base.reshape(-1)[first : first + sum(array.nbytes for array in arrays)]
+        return pixels.reshape(-1, *arrays[0].shape[1:])
+    return np.concatenate([part.images for part in parts])
 
 
 def split_halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:

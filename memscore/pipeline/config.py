@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from memscore.choices import validate_choice
 from memscore.cli.options import NO_DEFAULT_HINT, Maybe, Several, make_nonempty_spec
-from memscore.data.datasets import load_dataset, read_published, split_published
+from memscore.data.datasets import NAMED_DATASETS, load_dataset, read_published, split_published
 from memscore.data.splits import Splits
 from memscore.proxies.registry import ALL_PROXIES, INVERSION_GAIN, PROXIES, select_proxies
 from memscore.store.json_records import omit_new_defaults
@@ -19,6 +19,7 @@ from memscore.training.recipes import (
     AUGMENTATIONS,
     Recipe,
     check_batch_size,
+    fit_batch,
     get_default_recipe_name,
     get_recipe,
 )
@@ -50,13 +51,20 @@ class BankConfig:
     """Options of one bank: data, architecture, recipe, subset design, number of models, scores."""
 
     data: str = "digits"
-    """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, an image folder, a .npz file, or module:function"""
+    """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, an image folder, a .csv of files and labels, Parquet with
+    images, a .npz file, or module:function"""
     folder: Maybe[str] = None
     """folder of a downloadable data set, downloaded if missing (default: $MEMSCORE_DATA or ~/.cache/memscore/data)"""
     train_limit: Maybe[int] = None
     """use only so many training examples, drawn evenly from the classes (default: all)"""
     validation: Maybe[float] = None
     """share of the training set held out for validation (default: the data set's own, or 0.1); 0 is allowed"""
+    test: Maybe[float] = None
+    """share of all images that becomes the test set, where the data set has no test split (default: 0.2)"""
+    image_size: Maybe[str] = None
+    """scale and crop every image to this size: 64, or HEIGHTxWIDTH such as 32x48 (default: as they are)"""
+    skip_bad: bool = False
+    """leave out image files that cannot be used, and list them in the store's data.json"""
     label_noise: float = 0.0
     """a positive control: give this share of the training examples a wrong label and record which"""
     arch: Maybe[str] = None
@@ -210,9 +218,12 @@ def load_splits(config: BankConfig) -> Splits:
         config.data,
         folder=config.folder,
         validation=config.validation,
+        test=config.test,
         train_limit=config.train_limit,
         label_noise=config.label_noise,
         seed=config.seed,
+        resize=config.image_size,
+        skip_bad=config.skip_bad,
     )
 
 
@@ -251,6 +262,11 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
         from memscore.pipeline.start_weights import read_start_weights  # brings torch
 
         arch = read_start_weights(config.pretrained, arch, splits.input_shape, splits.n_classes)
+    subsets = [round(arm.keep * len(splits.train)) for arm in arms]
+    if INVERSION_GAIN in select_proxies(config.proxies):  # trains on halves of the training set
+        subsets.append(len(splits.train) // 2)
+    if config.batch is None and config.data not in NAMED_DATASETS:
+        recipe = fit_batch(recipe, min(subsets, default=len(splits.train)))
     from memscore.training.augmentation import list_test_time_augmentations  # brings torch
 
     # both only check, before a store is created: that there are as many augmentations as queries, and that a batch fits
@@ -275,6 +291,14 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
         seed=config.seed,
     )
     return manifest, name
+
+
+def describe_fitted_batch(config: BankConfig, manifest: Manifest, recipe_name: str) -> list[str]:
+    """Say that the recipe's batch did not fit into a subset of a small data set of the user's own."""
+    batch, default = manifest.recipe["batch"], get_recipe(recipe_name).batch
+    if config.batch is not None or batch == default:
+        return []
+    return [f"batch {batch}, as {recipe_name}'s {default} is larger than a subset; --batch sets it"]
 
 
 def reload_splits(store: Store, data: str | None = None, folder: str | None = None) -> Splits:

@@ -16,7 +16,14 @@ from memscore.data.duplicates import Copies, count_copies, find_copies
 from memscore.data.splits import Splits, build_examples_table
 from memscore.pipeline.attacks import check_attacks
 from memscore.pipeline.bank_reports import EstimateResult, draw_rebuilt_images, write_reports
-from memscore.pipeline.config import BankConfig, build_designs, build_inversion_options, build_manifest, load_splits
+from memscore.pipeline.config import (
+    BankConfig,
+    build_designs,
+    build_inversion_options,
+    build_manifest,
+    describe_fitted_batch,
+    load_splits,
+)
 from memscore.pipeline.jobs import SharedData
 from memscore.pipeline.locate_store import locate_store
 from memscore.pipeline.originals import (
@@ -129,7 +136,11 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
         arms=arms,
         count=count,
         host=host,
-        notes=(*location.notes, *describe_start_weights(location.manifest.architecture)),
+        notes=(
+            *describe_fitted_batch(config, location.manifest, recipe),
+            *location.notes,
+            *describe_start_weights(location.manifest.architecture),
+        ),
         output_kind=find_network_output_kind(location.manifest, splits),
     )
 

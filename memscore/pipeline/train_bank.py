@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cluster.pool import Failure, Pool
-from memscore.data.splits import Splits
+from memscore.data.splits import Splits, join_images
 from memscore.pipeline.jobs import (
     ORIGINAL,
     BankJob,
@@ -76,7 +76,7 @@ def build_shared_data(splits: Splits, clusters: np.ndarray | None) -> SharedData
     """Concatenate all images and labels, as the jobs read them."""
     parts = (splits.train, splits.validation, splits.test)
     return SharedData(
-        images=np.concatenate([part.images for part in parts]),
+        images=join_images(parts),
         labels=np.concatenate([part.labels for part in parts]),
         clusters=clusters,
     )

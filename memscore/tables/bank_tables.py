@@ -8,6 +8,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 
+from memscore.data.class_summary import describe_classes, describe_constant_images
 from memscore.data.duplicates import count_copies
 from memscore.pipeline.bank_reports import EstimateResult
 from memscore.pipeline.config import MAX_MODELS
@@ -44,15 +45,18 @@ def print_heading(console: Console, bank: Bank) -> None:
     changes = "".join(f", {name} {value}" for name, value in manifest.label_changes.items())
     augmented = "".join(f", {name}" for name in recipe["augment"])
     copies = "; ".join(describe_copies(count_copies(bank.copies)).values())
+    constant = describe_constant_images(bank.splits)
     wide_crop = describe_wide_crop(read_recipe(bank.store), manifest.input_shape)
     lines = (
         f"data   {manifest.data}: {train} train, {validation} validation, {test} test; {shape}{changes}",
+        f"labels {describe_classes(bank.splits)}",
         *([f"copies {copies}"] if copies else ()),
         f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
         f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}{augmented}",
-        *(f"note   {note}" for note in bank.notes),
+        *(f"note   {note}" for note in (*bank.splits.notes, *bank.notes)),
         *([f"warning {format_output_warning(manifest.architecture, bank.output_kind)}"] if bank.output_kind else []),
         *([f"warning {wide_crop}"] if wide_crop else []),
+        *([f"warning {constant}"] if constant else []),
         *(
             f"arm    {arm.name}: {format_goal(bank)}, {format_queries(count_queries(bank.config, bank.store, arm))}"
             for arm in bank.arms

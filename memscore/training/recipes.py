@@ -123,12 +123,30 @@ def check_batch_size(batch: int, size: int, n_train: int, *, is_expected: bool =
     subset, suggested = f"the smallest subset, {size}", f"{size} or less"
     if is_expected:
         # subsets of a block differ in size, so a batch just below the expected size may not fit either
-        subset, suggested = f"a subset, about {size}", str(2 ** max(0, (size // 2).bit_length() - 1))
+        subset, suggested = f"a subset, about {size}", str(suggest_batch(size))
     if batch > size:
         raise ValueError(
             f"a batch of {batch} is larger than {subset} of {n_train} examples; "
             f"use --batch {suggested}, or a larger --keep"
         )
+
+
+def fit_batch(recipe: Recipe, size: int) -> Recipe:
+    """Lower a recipe's batch to the power of two that fits twice into a subset, if the batch is larger than a subset.
+
+    Args:
+        recipe: any recipe.
+        size: examples in the smallest subset that a model is trained on.
+
+    Returns:
+        The recipe, changed only if its batch does not fit.
+    """
+    return recipe if recipe.batch <= size else replace(recipe, batch=suggest_batch(size))
+
+
+def suggest_batch(size: int) -> int:
+    """Suggest the largest power of two of which two batches fit into a subset, at least 1."""
+    return int(2 ** max(0, (size // 2).bit_length() - 1))
 
 
 def count_steps(recipe: Recipe, keep: float, n_train: int) -> int:

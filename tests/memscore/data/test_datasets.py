@@ -1,4 +1,4 @@
-"""TODO: docstring."""
+"""Data sets by name, path or function: splits, limits and flips, and what is refused."""
 
 from pathlib import Path
 
@@ -142,7 +142,7 @@ def test_an_unknown_name_offers_the_nearest_and_says_how_to_write_a_path():
 
 @pytest.mark.parametrize("name", ["./nowhere", "nowhere/at/all.npz"])
 def test_a_path_that_does_not_exist_is_named(name):
-    with pytest.raises(FileNotFoundError, match=f"there is no folder or .npz file '{Path(name)}'"):
+    with pytest.raises(FileNotFoundError, match=f"there is no folder or file '{Path(name)}'"):
         load_dataset(name)
 
 
@@ -184,16 +184,25 @@ def test_npz_without_a_test_set_gives_up_a_fixed_fifth(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": pixels(4)}, r"lacks labels \(it has images\); store images and labels, or train_images"),
-        ({"x": pixels(4)}, r"lacks images, labels \(it has x\)"),
+        ({"images": pixels(4)}, r"lacks labels \(it has images\); it needs images and labels, or train_images"),
+        ({"pixels": pixels(4)}, r"lacks train_images, train_labels, test_images, test_labels \(it has pixels\)"),
+        (four(images=pixels(4), labels=np.arange(4)), "has both images and images of splits"),
         ({"train_images": pixels(4), "train_labels": np.arange(4)}, "lacks test_images, test_labels"),
         (four(validation_images=pixels(4)), "lacks validation_labels"),
-        (four(train_images=pixels(40) / 255), "train images must be uint8, got float64"),
         (four(train_labels=np.arange(39) % 4), "equally long"),
-        (four(train_labels=np.arange(40) % 4 - 1), r"must be 0..K-1 without gaps, got 4 different ones from -1 to 2"),
-        (four(train_labels=np.arange(40) % 4 * 5), "got 4 different ones from 0 to 15; renumber them"),
-        (four(train_labels=np.zeros(40, int)), "training set of mine must have at least 2 classes, got 1"),
-        (four(test_labels=np.arange(8) % 5), "test label 4 of test/00004 lies outside 0..3"),
+        (four(train_labels=np.arange(40) % 4 - 1), "train label -1 of train/00000 is negative, which often means"),
+        (
+            four(train_labels=np.arange(40) % 4 * 5),
+            "test label 1 of test/00001 lies outside the 4 classes of the training set, 0, 5, 10, 15",
+        ),
+        (
+            four(train_labels=np.zeros(40, int)),
+            "mine: the training set must have at least 2 classes, got 1: 0; add another",
+        ),
+        (
+            four(test_labels=np.arange(8) % 5),
+            "test label 4 of test/00004 lies outside the 4 classes of the training set",
+        ),
         (four(test_images=pixels(8, (9, 9))), r"test images are \(1, 9, 9\), train images \(1, 4, 5\)"),
         ({"images": np.array([None]), "labels": np.arange(1)}, "does not hold plain arrays .*allow_pickle"),
     ],
@@ -205,7 +214,7 @@ def test_npz_of_other_content_is_refused(tmp_path, arrays, message):
 
 def test_a_file_that_is_no_npz_is_refused(tmp_path):
     (tmp_path / "mine.npz").write_bytes(b"no zip archive")
-    with pytest.raises(ValueError, match=r"mine.npz is neither a folder nor an .npz archive"):
+    with pytest.raises(ValueError, match=r"mine.npz is no .npz archive; save the arrays with numpy.savez"):
         load_dataset(str(tmp_path / "mine.npz"))
 
 
@@ -230,7 +239,7 @@ def test_a_users_splits_are_taken_as_they_are_and_can_still_be_changed():
     [
         ("no_such_module:make", r"data set 'no_such_module:make' cannot be imported .* must be on PYTHONPATH"),
         (f"{__name__}:no_such", "cannot be imported .*no_such"),
-        (f"{__name__}:nothing", r"must return memscore.data.datasets.Splits or .*, got ndarray"),
+        (f"{__name__}:nothing", r"must return \(images, labels\), .*memscore.data.splits.Splits, got ndarray; fix"),
     ],
 )
 def test_a_users_function_that_cannot_serve_is_refused(name, message):

@@ -1,13 +1,20 @@
-"""TODO: docstring."""
+"""Folders of images: layouts, what is read by which rule, and every fault named at once."""
 
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from memscore.data.datasets import load_dataset
-from memscore.data.image_folder import read_image_folder
+from memscore.data.image_files import read_images
+from memscore.data.image_folder import list_image_folder
+
+
+def read_image_folder(root, size=None, **options):
+    return read_images(list_image_folder(root), size, **options).parts
 
 
 def save(path, seed=0, shape=(6, 5, 3)):
@@ -109,50 +116,131 @@ def test_gray_images_stay_gray_unless_one_is_coloured(tmp_path):
     assert (images[ids.index("b/0.png")] == gray).all()  # the same values in every channel
 
 
-def test_images_of_two_sizes_are_refused_naming_both(tmp_path):
+def test_images_of_two_sizes_are_refused_with_the_option_that_helps(tmp_path):
     save(plain(tmp_path) / "dog" / "04.png", shape=(6, 7, 3))
-    with pytest.raises(ValueError, match=r"must share one size, but cat/00.png is 5x6, dog/04.png is 7x6; resize them"):
+    with pytest.raises(ValueError, match=r"2 sizes, 6x5 \(19 images\), 6x7 \(1 images\); .* give --image-size 32"):
         read_image_folder(tmp_path)
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path):
-    (plain(tmp_path) / "dog" / "04.png").write_text("no pixels here")
-    with pytest.raises(OSError, match=r"dog/04.png cannot be read .*; replace or remove it"):
+def test_all_broken_files_are_named_at_once_or_left_out(tmp_path):
+    plain(tmp_path)
+    save(tmp_path / "cat" / "truncated.png", shape=(6, 5, 3))
+    content = (tmp_path / "cat" / "truncated.png").read_bytes()
+    (tmp_path / "cat" / "truncated.png").write_bytes(content[:60])
+    (tmp_path / "dog" / "04.png").write_text("no pixels here")
+    (tmp_path / "dog" / "05.png").write_bytes(b"")
+    (tmp_path / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    Image.fromarray(np.full((6, 5), 40_000, np.uint16)).save(tmp_path / "dog" / "06.png")
+    (tmp_path / "eel").mkdir()
+    reasons = {
+        "cat/truncated.png": "unexpected end|truncated|broken",
+        "dog/04.png": "no image",
+        "dog/05.png": "empty file",
+        "dog/06.png": "16-bit gray",
+        "dog/gone.png": "no such file",
+        "eel": "a class without images",
+    }
+    with pytest.raises(ValueError, match=r"6 of 22 images in .* --skip-bad.* // 257") as error:
         read_image_folder(tmp_path)
+    decoded = read_images(list_image_folder(tmp_path), skip_bad=True)
+    assert [entry["path"] for entry in decoded.left_out] == list(reasons)
+    for entry in decoded.left_out:
+        assert re.search(reasons[entry["path"]], entry["reason"])
+        assert f"{entry['path']} ({entry['reason']}" in str(error.value)
+    images, labels, ids = decoded.parts["all"]
+    assert (len(images), np.bincount(labels).tolist(), decoded.class_names) == (17, [10, 7], ("cat", "dog"))
+    row = ids.index("dog/07.png")  # the gap that broken files left is closed
+    assert (images[row] == np.asarray(Image.open(tmp_path / "dog" / "07.png")).transpose(2, 0, 1)).all()
+    assert any(note.startswith("6 of 22 images left out: cat/truncated.png") for note in decoded.notes)
 
 
-def test_a_truncated_image_is_named(tmp_path):
-    path = tmp_path / "dog" / "04.png"
-    save(path, shape=(64, 64, 3))
-    save(tmp_path / "cat" / "0.png", shape=(64, 64, 3))
-    path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(OSError, match=r"dog/04.png cannot be decoded .*; replace or remove it"):
+def test_a_long_list_of_faults_stands_in_a_file(tmp_path):
+    plain(tmp_path, n=12)
+    for number in range(12):
+        (tmp_path / "dog" / f"{number:02d}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"12 of 24 images .* and 2 more; all are listed in ") as error:
         read_image_folder(tmp_path)
+    listed = Path(re.search(r"listed in (\S+);", str(error.value))[1])
+    assert listed.read_text().splitlines() == [f"dog/{number:02d}.png\tempty file" for number in range(12)]
+    listed.unlink()
 
 
-def test_sixteen_bit_images_are_refused(tmp_path):
-    Image.fromarray(np.full((6, 5), 40_000, np.uint16)).save(plain(tmp_path) / "dog" / "04.png")
-    with pytest.raises(ValueError, match=r"dog/04.png must have 8 bits a channel, got mode I;16; convert it"):
-        read_image_folder(tmp_path)
+def test_hidden_folders_are_read_at_no_depth_and_other_files_are_counted(tmp_path):
+    cinic(tmp_path, ("train", "test"))
+    for place in (".trash/cat", "train/.hidden", "train/ship/.ipynb_checkpoints", "test/__MACOSX/ship", "__MACOSX/x"):
+        save(tmp_path / place / "0.png")
+    save(tmp_path / "train" / "ship" / "._0.png")
+    (tmp_path / "train" / "ship" / "photo.HEIC").write_bytes(b"x")
+    (tmp_path / "train" / "ship" / "Thumbs.db").write_bytes(b"x")
+    listing = list_image_folder(tmp_path)
+    assert len(listing.entries) == 16
+    assert {entry.class_name for entry in listing.entries} == {"airplane", "ship"}
+    assert listing.notes == ("1 file passed over, by its name no image: 1 .heic",)
+
+
+def test_an_image_is_turned_by_its_exif_orientation_before_sizes_are_compared(tmp_path):
+    pixels = save(plain(tmp_path) / "cat" / "00.png")
+    turned = np.rot90(pixels)  # orientation 6 turns it back, clockwise
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.ascontiguousarray(turned)).save(tmp_path / "cat" / "00.png", exif=exif)
+    decoded = read_images(list_image_folder(tmp_path))
+    assert (decoded.parts["all"][0][0] == pixels.transpose(2, 0, 1)).all()
+    assert decoded.notes == ("1 of 20 images turned upright by their EXIF orientation",)
+
+
+def test_alpha_palette_cmyk_gray_and_frames_are_read_by_the_stated_rule(tmp_path):
+    plain(tmp_path, n=1)
+    red, blue = Image.new("RGB", (5, 6), (200, 10, 10)), Image.new("RGB", (5, 6), (10, 10, 200))
+    glass = red.copy()
+    glass.putalpha(0)
+    glass.save(tmp_path / "cat" / "alpha.png")
+    opaque = red.copy()
+    opaque.putalpha(255)
+    opaque.save(tmp_path / "cat" / "opaque.png")
+    red.quantize(4).save(tmp_path / "cat" / "palette.png", transparency=0)
+    red.convert("CMYK").save(tmp_path / "cat" / "cmyk.tif")
+    red.convert("L").save(tmp_path / "dog" / "gray.png")
+    red.save(tmp_path / "dog" / "frames.tif", save_all=True, append_images=[blue])
+    decoded = read_images(list_image_folder(tmp_path))
+    images, _, ids = decoded.parts["all"]
+    for name in ("cat/alpha.png", "cat/opaque.png", "cat/palette.png", "cat/cmyk.tif", "dog/frames.tif"):
+        assert images[ids.index(name), :, 0, 0].tolist() == [200, 10, 10], name
+    assert len(set(images[ids.index("dog/gray.png")].ravel().tolist())) == 1
+    assert [note.split(":")[0] for note in decoded.notes] == [
+        "2 of 8 images have transparency",
+        "1 of 8 images have a palette",
+        "1 of 8 images are CMYK",
+        "1 of 8 images hold several frames",
+        "1 of 8 images are gray among coloured ones",
+    ]
+
+
+def test_images_of_all_sizes_are_scaled_to_cover_the_size_and_cropped(tmp_path):
+    wide = np.zeros((10, 40, 3), np.uint8)
+    wide[:, 15:25] = 255  # the square in the middle is white, and only it is kept
+    for name in ("cat", "dog"):
+        save(tmp_path / name / "small.png", shape=(4, 4, 3))
+        Image.fromarray(wide).save(tmp_path / name / "wide.png")
+    decoded = read_images(list_image_folder(tmp_path), (10, 10))
+    images, _, ids = decoded.parts["all"]
+    assert images.shape == (4, 3, 10, 10)
+    assert (images[ids.index("cat/wide.png")] == 255).all()
+    assert decoded.notes == ("4 of 4 images scaled to cover 10x10, their centre kept",)
 
 
 def test_an_empty_folder_and_a_single_class_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"for each of 2 or more classes, found \[\]; add them"):
+    with pytest.raises(ValueError, match=r"for each of 2 or more classes, found \[\]; add them, or give a .csv"):
         read_image_folder(tmp_path)
     with pytest.raises(ValueError, match=r"for each of 2 or more classes, found \['cat'\]; add them"):
         read_image_folder(plain(tmp_path, classes=("cat",)))
 
 
-def test_a_class_without_images_is_named(tmp_path):
-    (plain(tmp_path) / "eel").mkdir()
-    with pytest.raises(ValueError, match=r"class folder .*eel holds no image"):
-        read_image_folder(tmp_path)
-
-
 def test_a_test_class_that_train_lacks_is_named(tmp_path):
     save(cinic(tmp_path) / "test" / "frog" / "0.png")
-    with pytest.raises(ValueError, match="test has a class 'frog' that train/ has not"):
+    with pytest.raises(ValueError, match=r"test/frog/0.png \(its class 'frog' has no training image\)"):
         read_image_folder(tmp_path)
+    assert len(read_image_folder(tmp_path, skip_bad=True)["test"][1]) == 8
 
 
 def test_train_without_anything_to_test_on_is_refused(tmp_path):
@@ -169,7 +257,7 @@ def test_a_bad_annotation_is_named_with_its_line(tmp_path, line):
 
 def test_an_annotated_image_that_is_missing_is_named(tmp_path):
     (tiny(tmp_path) / "val" / "images" / "val_1.JPEG").unlink()
-    with pytest.raises(OSError, match=r"val_1.JPEG cannot be read"):
+    with pytest.raises(ValueError, match=r"1 of 11 images .*val_1.JPEG \(no such file\)"):
         read_image_folder(tmp_path)
 
 

@@ -15,7 +15,7 @@ import scipy.io
 import torch
 import torchvision
 
-from memscore.data import datasets
+from memscore.data import published
 from memscore.data.datasets import load_dataset
 
 
@@ -41,7 +41,7 @@ def idx_folder(root, n=30):
 
 
 def test_idx_files_are_read_before_any_download(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "DEBIAN_FASHION_MNIST", str(idx_folder(tmp_path)))
+    monkeypatch.setattr(published, "DEBIAN_FASHION_MNIST", str(idx_folder(tmp_path)))
     fashion = load_dataset("fashion-mnist", validation=0)
     assert (fashion.train.images[:, 0] == pixels(30, (28, 28), 0)).all()
     assert (fashion.test.images[:, 0] == pixels(30, (28, 28), 1)).all()
@@ -59,7 +59,7 @@ def test_a_broken_idx_file_is_named(tmp_path, broken):
 
 
 @pytest.mark.skipif(
-    not Path(datasets.DEBIAN_FASHION_MNIST).is_dir(), reason="Debian's dataset-fashion-mnist is not installed"
+    not Path(published.DEBIAN_FASHION_MNIST).is_dir(), reason="Debian's dataset-fashion-mnist is not installed"
 )
 def test_fashion_mnist_is_whole():
     fashion = load_dataset("fashion-mnist", validation=0)
@@ -76,8 +76,8 @@ def test_torchvision_objects_of_every_layout_become_channels_first():
     mnist = SimpleNamespace(data=torch.from_numpy(pixels(6, (28, 28))), targets=torch.arange(6))
     cifar = SimpleNamespace(data=colour, targets=list(range(6)))
     svhn = SimpleNamespace(data=np.transpose(colour, (0, 3, 1, 2)), labels=np.arange(6))
-    assert (datasets._extract_arrays("train", mnist).images[:, 0] == pixels(6, (28, 28))).all()
-    for part in (datasets._extract_arrays("train", cifar), datasets._extract_arrays("train", svhn)):
+    assert (published._extract_arrays("train", mnist).images[:, 0] == pixels(6, (28, 28))).all()
+    for part in (published._extract_arrays("train", cifar), published._extract_arrays("train", svhn)):
         assert (part.images == colour.transpose(0, 3, 1, 2)).all()
         assert part.images.flags.c_contiguous
         assert part.labels.tolist() == list(range(6))

@@ -32,8 +32,12 @@ def test_a_bank_says_where_its_data_were_read_and_how(small):
         "name": "digits",
         "folder": None,
         "path": None,
-        "class_names": None,
+        "class_names": [str(digit) for digit in range(10)],
         "image_size": [8, 8],
+        "test": None,
+        "resize": None,
+        "skip_bad": False,
+        "left_out": [],
         "validation": None,
         "train_limit": 200,
     }
