@@ -20,7 +20,7 @@ from benchmarks import experiments, unlearning_tables
 from cluster.launch import PoolOptions
 from cluster.submission import DASHBOARD
 from memscore import attack, bank, banks, estimate, fidelity, influence, status, submit
-from memscore.data.datasets import TORCHVISION_CLASSES
+from memscore.data.published import TORCHVISION_CLASSES
 from memscore.pipeline.config import BankConfig, build_designs, build_manifest, load_splits
 from memscore.store.manifest import build_default_url
 from memscore.store.store import Store

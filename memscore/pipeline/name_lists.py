@@ -1,6 +1,6 @@
 """Names that options of a bank take, with what each is, from the tables that define them."""
 
-from memscore.data.datasets import TORCHVISION_CLASSES
+from memscore.data.published import TORCHVISION_CLASSES
 from memscore.estimators.registry import STATISTICS
 from memscore.models.architectures import ARCHITECTURES, WIDTH_FAMILIES
 from memscore.pipeline.attacks import ATTACKS
@@ -30,9 +30,10 @@ def describe_data_sets() -> dict[str, str]:
     """Describe what --data takes."""
     downloaded = {name: f"torchvision's {published}" for name, published in TORCHVISION_CLASSES.items()}
     own = {
-        "./FOLDER": "images in one folder a class",
+        "./FOLDER": "images in one folder a class, or beside metadata.csv; .parquet files",
+        "FILE.csv, FILE.parquet": "a table of files, or of images, with their labels",
         "FILE.npz": "arrays of images and labels",
-        OWN_FUNCTION: "a function of yours that returns images and labels",
+        OWN_FUNCTION: "a function of yours that returns arrays or torch data sets",
     }
     return {"digits": "scikit-learn's 1,797 digits of 8x8 pixels", **downloaded, **own}
 

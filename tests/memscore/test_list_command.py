@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 
 from memscore.cli.name_list import LISTED
-from memscore.data.datasets import TORCHVISION_CLASSES
+from memscore.data.published import TORCHVISION_CLASSES
 from memscore.models.architectures import ARCHITECTURES
 from memscore.pipeline.attacks import ATTACKS
 from memscore.proxies.registry import PROXIES
