@@ -68,7 +68,7 @@ def audit_model(
         from memscore.data.duplicates import find_copies
         from memscore.data.id_lists import read_id_list
         from memscore.estimators.rmia import RmiaConfig
-        from memscore.pipeline.config import reload_splits
+        from memscore.pipeline.reload_data import reload_splits
         from memscore.store.store import Store
         from memscore.tables.audit_table import print_audit
         from memscore.training.numerics import resolve_device

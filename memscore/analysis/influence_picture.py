@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from memscore.analysis.influence_pairs import InfluenceResult
 from memscore.data.splits import Splits
-from memscore.pipeline.config import reload_splits
+from memscore.pipeline.reload_data import reload_splits
 from memscore.plots.bank import format_label, plot_influence
 from memscore.store.store import Store
 

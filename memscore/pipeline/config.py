@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from memscore.choices import validate_choice
 from memscore.cli.options import NO_DEFAULT_HINT, Maybe, Several, make_nonempty_spec
-from memscore.data.datasets import load_dataset, read_published, split_published
+from memscore.data.datasets import load_dataset
 from memscore.data.splits import Splits
 from memscore.proxies.registry import ALL_PROXIES, INVERSION_GAIN, PROXIES, select_proxies
 from memscore.store.json_records import omit_new_defaults
 from memscore.store.manifest import Manifest
-from memscore.store.store import Store
 from memscore.subsets.clustering import ORTHOGONAL, ClusteringSource
 from memscore.subsets.designs import Arm, count_whole_blocks
 from memscore.training.recipes import (
@@ -267,41 +266,3 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
         seed=config.seed,
     )
     return manifest, name
-
-
-def reload_splits(store: Store, data: str | None = None, folder: str | None = None) -> Splits:
-    """Load again the data set that a bank was made from.
-
-    Validation share, limit, label noise and seed come from the manifest, which holds the data set's name but not the
-    path of a user's folder or file; `data` and `folder` are as estimate's options. ValueError if nothing can be read by
-    that name, or its fingerprint is another.
-    """
-    manifest = store.manifest
-    name, (n_train, n_validation, _) = data or manifest.data, manifest.split_sizes
-    noise = float(manifest.label_changes.get("label_noise", 0.0))
-    # The manifest has the sizes of the splits but not the options that made them. The data set's default split is tried
-    # first; if its fingerprint is another, the share and the limit are computed back from the sizes.
-    try:
-        published = read_published(name, folder)
-        splits = split_published(published, label_noise=noise, seed=manifest.seed)
-        total = len(splits.train) + len(splits.validation)
-        if splits.fingerprint != manifest.fingerprint and n_train + n_validation <= total:
-            # a publisher's own validation split cannot be asked for by a share, so a share is given only where needed
-            has_default_share = len(splits.validation) == n_validation
-            validation = None if has_default_share else n_validation / total
-            limit = None if n_train + n_validation == total else n_train
-            splits = split_published(
-                published, validation=validation, train_limit=limit, label_noise=noise, seed=manifest.seed
-            )
-    except (ValueError, FileNotFoundError) as error:
-        raise ValueError(
-            f"the bank's data {name!r} cannot be read again as the bank read it: {error} (--data takes what estimate's "
-            "--data was)"
-        ) from error
-    if splits.fingerprint != manifest.fingerprint:
-        raise ValueError(
-            f"the data {name!r} is not what {store.folder.display_name} was made from: its fingerprint is "
-            f"{splits.fingerprint[:12]}, the bank's {manifest.fingerprint[:12]}; give --data or --folder of the same"
-        )
-    # the bank's own normalization, not one that is computed again
-    return replace(splits, mean=manifest.mean, std=manifest.std)

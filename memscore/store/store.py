@@ -433,45 +433,9 @@ class Store:
         require_fresh_influence(self.folder, name, table, digest)
         return table
 
-    def write_trial(self, name: str, columns: Columns, metadata: Mapping[str, str]) -> bool:
-        """Store the row of one unlearning trial, columns of one value each; False if it exists."""
-        return self._publish(f"trials/{name}.parquet", columns, metadata)
-
-    def read_trial(self, name: str) -> dict[str, Any] | None:
-        """Read the row of one trial, NaN where undefined; None if it is missing."""
-        if not self.folder.exists(f"trials/{name}.parquet"):
-            return None
-        return {column: values[0].item() for column, values in self._read_columns(f"trials/{name}.parquet").items()}
-
-    def trials(self) -> list[str]:
-        """List the names of all stored trials."""
-        names = [name.removesuffix(".parquet") for name in self.folder.names("trials")]
-        return [name for name in names if not name.endswith(("-said", "-cost"))]
-
     def scenarios(self) -> list[str]:
         """List the paths, within this store, of the stores of forget sets that change the data."""
         return [f"scenarios/{name}" for name in self.folder.folders("scenarios")]
-
-    def write_predictions(self, trial: str, columns: Columns) -> bool:
-        """Store the unlearned model's logit_confidence and gap, float32 [N]; False if they exist."""
-        return self._publish(f"trials/{trial}-said.parquet", columns, {"trial": trial})
-
-    def read_predictions(self, trial: str) -> dict[str, np.ndarray] | None:
-        """Read the predictions of a trial's model for every example; None if they are missing."""
-        path = f"trials/{trial}-said.parquet"
-        return self._read_columns(path) if self.folder.exists(path) else None
-
-    def write_cost(self, theta: str, status: str, wall_s: float, examples: int) -> bool:
-        """Store the cost of a stored unlearned model; written last, it marks the files as complete."""
-        columns = {"status": np.array([status]), "wall_s": np.array([wall_s]), "examples": np.array([examples])}
-        return self._publish(f"trials/{theta}-cost.parquet", columns, {"theta": theta})
-
-    def read_cost(self, theta: str) -> dict[str, Any] | None:
-        """Read status, seconds and examples read of a stored unlearned model; None if missing."""
-        path = f"trials/{theta}-cost.parquet"
-        if not self.folder.exists(path):
-            return None
-        return {column: values[0].item() for column, values in self._read_columns(path).items()}
 
     def write_table(self, relpath: str, table: pa.Table) -> None:
         """Write a derived table, such as models.parquet, over an existing one."""

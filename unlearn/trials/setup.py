@@ -10,8 +10,8 @@ import numpy as np
 from cluster.pool import Failure, Pool
 from memscore.data.duplicates import Copies, find_copies
 from memscore.data.splits import Splits, build_examples_table
-from memscore.pipeline.config import reload_splits
 from memscore.pipeline.jobs import OriginalJob
+from memscore.pipeline.reload_data import reload_splits
 from memscore.pipeline.tables import write_models_table
 from memscore.pipeline.train_bank import ProgressCallback, TrainingSummary
 from memscore.store.store import Store
