@@ -24,7 +24,6 @@ UNLEARNING = "Unlearning conclusions that replicate"
 
 KNOWN_FAILURES = {
     "first_corrupt_images": f"one broken file is named per run; issue: {FIRST_HOUR}",
-    "first_data_in_random_order": f"another order begins another bank and no line says so; issue: {FIRST_HOUR}",
     "first_hidden_folders": f"images in hidden folders below a class folder are read, __MACOSX is refused, the number "
     f"of classes is not printed; issue: {FIRST_HOUR}",
     "first_ignored_file": f"a job is submitted without the ignored files that it names; issue: {FIRST_HOUR}",

@@ -39,8 +39,8 @@ def describe_difference(stored: pa.Table, splits: Splits) -> str:
 def _describe_other_ids(ids: Sequence[str], stored_ids: Sequence[str], new: set[str], gone: set[str]) -> str:
     """Describe how many ids are new or gone, with the first of each."""
     clauses = [
-        f"{len(group)} {verb} (first {next(name for name in order if name in group)})"
-        for group, verb, order in ((new, "are new", ids), (gone, "are gone", stored_ids))
+        f"{len(group)} {kind} (first {next(name for name in order if name in group)})"
+        for group, kind, order in ((new, "new", ids), (gone, "missing", stored_ids))
         if group
     ]
     others = f", the bank {len(stored_ids)}" if len(ids) != len(stored_ids) else ""

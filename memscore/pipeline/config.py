@@ -12,6 +12,7 @@ from memscore.data.splits import Splits
 from memscore.proxies.registry import ALL_PROXIES, INVERSION_GAIN, PROXIES, select_proxies
 from memscore.store.json_records import omit_new_defaults
 from memscore.store.manifest import Manifest
+from memscore.store.store import Store
 from memscore.subsets.clustering import ORTHOGONAL, ClusteringSource
 from memscore.subsets.designs import Arm, count_whole_blocks
 from memscore.training.recipes import (
@@ -33,6 +34,8 @@ PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {
 """Arms and models per arm; `paper` is what RUM's released code trains for CIFAR-10, `cscore` has the fractions and the
 models of the C-score's reference code (Jiang et al. 2021), whose subsets are iid."""
 
+DEFAULT_DATA, DEFAULT_PRESET = "digits", "fast"
+"""Of a new bank; options of BankConfig are None where they are left out, since those of a stored bank come first."""
 NO_AUGMENTATION = "none"
 AUTO: Literal["auto"] = "auto"
 MAX_MODELS = 99_999
@@ -41,23 +44,26 @@ MIN_RMSE = 1e-4
 """Smallest error that --until-rmse takes; MAX_MODELS models reach about .001."""
 
 ARCHITECTURE_FOR = {"digits": "mlp", "mnist": "cnn", "fashion-mnist": "cnn"}
-"""The default architecture of a data set; every other one gets resnet18."""
+DEFAULT_ARCHITECTURE = "resnet18"
+"""The default architecture of a data set, and that of every other one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BankConfig:
     """Options of one bank: data, architecture, recipe, subset design, number of models, scores."""
 
-    data: str = "digits"
-    """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, an image folder, a .npz file, or module:function"""
+    data: Maybe[str] = None
+    """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, an image folder, a .npz file, or module:function (default:
+    as stored, else digits)"""
     folder: Maybe[str] = None
     """folder of a downloadable data set, downloaded if missing (default: $MEMSCORE_DATA or ~/.cache/memscore/data)"""
     train_limit: Maybe[int] = None
     """use only so many training examples, drawn evenly from the classes (default: all)"""
     validation: Maybe[float] = None
     """share of the training set held out for validation (default: the data set's own, or 0.1); 0 is allowed"""
-    label_noise: float = 0.0
-    """a positive control: give this share of the training examples a wrong label and record which"""
+    label_noise: Maybe[float] = None
+    """a positive control: give this share of the training examples a wrong label and record which (default: as stored,
+    else none)"""
     arch: Maybe[str] = None
     """mlp, mlp-512-256, cnn, resnet18, ..., or module:function (default: mlp for digits, cnn for MNIST and
     Fashion-MNIST, else resnet18)"""
@@ -75,9 +81,9 @@ class BankConfig:
     """auto: that of the stored bank; for a new one tf32 where convolutions are trained on GPUs, else the recipe's.
     tf32: TF32 in the convolutions of a GPU, as torch has them by default; float32: exact products everywhere; bfloat16:
     all products but the last layer's"""
-    preset: str = "fast"
+    preset: Maybe[str] = None
     """fast: orthogonal subsets of one half, 256 models; paper: iid subsets of 0.7, 400 models; cscore: exact subsets of
-    0.1, 0.2, ... 0.9, 200 models each"""
+    0.1, 0.2, ... 0.9, 200 models each (default: as stored, else fast)"""
     design: Maybe[str] = None
     """iid, exact or orthogonal: how subsets are drawn (default: the preset's)"""
     keep: Maybe[float] = None
@@ -88,8 +94,8 @@ class BankConfig:
     """what the clusters of orthogonal subsets are made from: pixels, or a pilot, which is the embeddings of original 0
     (default: as stored, else pixels)"""
     models: Maybe[int] = None
-    """models per arm in total, in whole blocks; stored models are not trained again (default: the preset's). With
-    --until-rmse the maximum (default: no maximum)"""
+    """models per arm in total, in whole blocks; stored models are not trained again (default: as requested for
+    the stored bank, else the preset's). With --until-rmse the maximum (default: no maximum)"""
     until_rmse: Maybe[float] = None
     """train block by block until the root mean square error of memorization, measured on the bank, is at most this"""
     originals: int = 3
@@ -118,9 +124,10 @@ class BankConfig:
     dry_run: bool = False
     """only print how many models, how much time and how much disk the run would take; nothing is written"""
     store: Maybe[str] = None
-    """folder or URL of the bank (default: $MEMSCORE_HOME or ~/memscore, then a name from its contents)"""
-    seed: int = 0
-    """root of every random stream"""
+    """folder or URL of the bank (default: $MEMSCORE_HOME or ~/memscore, then a name from its contents); options that
+    are left out are those of the bank that is stored there"""
+    seed: Maybe[int] = None
+    """root of every random stream (default: as stored, else 0)"""
 
     def __post_init__(self) -> None:
         if self.originals < 0:
@@ -138,7 +145,7 @@ class BankConfig:
             )
         if select_proxies(self.proxies) and not self.originals:
             raise ValueError("--proxies are computed on the originals, and --originals is 0; use 1 or more")
-        if not 0 <= self.seed < 2**64:
+        if self.seed is not None and not 0 <= self.seed < 2**64:
             raise ValueError(f"--seed must lie between 0 and 2^64 - 1, got {self.seed}; 0 is the default")
         from memscore.proxies.storage import SMALL_IMAGE_SIDE  # brings torch, which --help must not wait for
 
@@ -151,7 +158,7 @@ def build_designs(config: BankConfig) -> tuple[list[Arm], int]:
     One arm, unless the preset is a grid of fractions and no --keep is given. The number is in whole blocks, and the
     maximum where an error is requested. ValueError for an impossible design, or a number that is not whole blocks.
     """
-    arms, count = PRESETS[validate_choice("preset", config.preset, PRESETS)]
+    arms, count = PRESETS[validate_choice("preset", config.preset or DEFAULT_PRESET, PRESETS)]
     design = config.design or arms[0].design
     if config.clusters and design != ORTHOGONAL:
         raise ValueError(
@@ -174,19 +181,38 @@ def build_designs(config: BankConfig) -> tuple[list[Arm], int]:
 
 
 def build_recipe(config: BankConfig, arch: str) -> tuple[str, Recipe]:
-    """Build the recipe with the user's changes, in its own precision for "auto"; return its name too."""
-    name = config.recipe or get_default_recipe_name(config.data, arch)
+    """Build the recipe with the user's changes, in its own precision for "auto"; return its name too.
+
+    Where the user names none and a bank is stored at --store, it is the stored one, in the precision of its name's.
+    """
+    name = config.recipe or get_default_recipe_name(config.data or DEFAULT_DATA, arch)
     overrides = {"epochs": config.epochs, "batch": config.batch, "lr": config.lr}
     changes: dict[str, Any] = {field: value for field, value in overrides.items() if value is not None}
     if config.precision != AUTO:
         changes["precision"] = config.precision
     if config.augment:
         changes["augment"] = () if config.augment == (NO_AUGMENTATION,) else config.augment
-    recipe = get_recipe(name)
+    recipe = find_base_recipe(config, name)
     # the schedule keeps its shape: the learning rate falls after the same shares of the training
     if config.epochs is not None:
         changes["milestones"] = tuple(milestone * config.epochs / recipe.epochs for milestone in recipe.milestones)
     return name, replace(recipe, **changes)
+
+
+def find_base_recipe(config: BankConfig, name: str) -> Recipe:
+    """Find the recipe that options change: that of the bank at --store where the user names none, else of this name.
+
+    Its precision is that of the name's, since the store's is found when it is located.
+    """
+    recipe = get_recipe(name)
+    if config.recipe is not None or config.store is None:
+        return recipe
+    try:
+        manifest = Store.open(config.store).manifest
+    except FileNotFoundError:
+        return recipe
+    stored = manifest.recipe | {"precision": recipe.precision}
+    return recipe if manifest.imported else Recipe(**stored, source=recipe.source)
 
 
 def build_inversion_options(config: BankConfig, input_shape: tuple[int, int, int]) -> "InversionOptions":
@@ -202,12 +228,12 @@ def build_inversion_options(config: BankConfig, input_shape: tuple[int, int, int
 def load_splits(config: BankConfig) -> Splits:
     """Load and split the data set that the options name, with their label noise."""
     return load_dataset(
-        config.data,
+        config.data or DEFAULT_DATA,
         folder=config.folder,
         validation=config.validation,
         train_limit=config.train_limit,
-        label_noise=config.label_noise,
-        seed=config.seed,
+        label_noise=config.label_noise or 0.0,
+        seed=config.seed or 0,
     )
 
 
@@ -239,8 +265,8 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
     `arms` are only checked, since a bank may get more of them later. ValueError if the network does not fit into
     memory, a batch does not fit into an arm's subsets, or the recipe's augmentations allow fewer than --queries.
     """
-    arch = config.arch or ARCHITECTURE_FOR.get(config.data, "resnet18")
-    check_network_fits(arch, splits, config.seed)
+    arch = config.arch or ARCHITECTURE_FOR.get(config.data or DEFAULT_DATA, DEFAULT_ARCHITECTURE)
+    check_network_fits(arch, splits, config.seed or 0)
     name, recipe = build_recipe(config, arch)
     from memscore.training.augmentation import list_test_time_augmentations  # brings torch
 
@@ -263,6 +289,6 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
         architecture=arch,
         recipe=build_recipe_record(recipe),
         precision=recipe.precision,
-        seed=config.seed,
+        seed=config.seed or 0,
     )
     return manifest, name

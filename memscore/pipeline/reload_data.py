@@ -111,9 +111,9 @@ def reload_splits(store: Store, data: str | None = None, folder: str | None = No
         ) from error
     if splits.fingerprint != manifest.fingerprint:
         raise ValueError(
-            f"the data {source.place!r} is not what {store.folder.display_name} was made from: "
-            f"{describe_difference(store.examples(), splits)}; its fingerprint is {splits.fingerprint[:12]}, the "
-            f"bank's {manifest.fingerprint[:12]}; give --data or --folder of the same"
+            f"the data {source.place!r} is not what {store.folder.display_name} was made from: its fingerprint is "
+            f"{splits.fingerprint[:12]}, the bank's {manifest.fingerprint[:12]} "
+            f"({describe_difference(store.examples(), splits)}); give --data or --folder of the same"
         )
     # the bank's own normalization, not one that is computed again
     return replace(splits, mean=manifest.mean, std=manifest.std)

@@ -16,6 +16,7 @@ from memscore.data.duplicates import Copies, count_copies, find_copies
 from memscore.data.splits import Splits, build_examples_table
 from memscore.pipeline.attacks import check_attacks
 from memscore.pipeline.bank_reports import EstimateResult, draw_rebuilt_images, write_reports
+from memscore.pipeline.changed_data import note_changed_data, require_unchanged_data
 from memscore.pipeline.config import BankConfig, build_designs, build_inversion_options, build_manifest, load_splits
 from memscore.pipeline.jobs import SharedData
 from memscore.pipeline.locate_store import locate_store
@@ -30,6 +31,7 @@ from memscore.pipeline.originals import (
 from memscore.pipeline.output_check import find_network_output_kind
 from memscore.pipeline.precision import PrecisionForecast, check_forecast, forecast_precision
 from memscore.pipeline.scoring import score_arm, score_fractions
+from memscore.pipeline.stored_options import complete_options
 from memscore.pipeline.tables import (
     compute_noise_detection,
     write_copies_table,
@@ -69,13 +71,13 @@ class Bank:
     """A store opened with the options of one bank.
 
     Attributes:
-        config: the user's options.
+        config: the user's options, completed from the stored bank.
         splits: the data set.
         store: the bank's store.
         arms: the designs whose models are to be trained.
         count: how many models each is to have.
         host: the machine whose disk the store is on, where that may not be the user's; else empty.
-        notes: lines on the precision of the models.
+        notes: lines on what the stored bank decides, and on the precision of the models.
         output_kind: what the network returns instead of logits; empty for logits.
     """
 
@@ -102,6 +104,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
     deleted, or a new one's models cannot be trained on the device.
     """
     # everything that can be wrong is found here, before workers are started and files are written
+    config, completed = complete_options(config)
     arms, count = build_designs(config)
     splits = load_splits(config)
     check_attacks(config.attacks, SHARD_COLUMNS, len(splits.validation))
@@ -110,6 +113,8 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
     location = locate_store(config, manifest, recipe, device)
     if in_temporary_folder:
         check_absolute_path(location.url)
+    require_unchanged_data(location.url, location.manifest, splits)
+    changed = note_changed_data(location.url, location.manifest, splits) if config.store is None else ()
     store = Store.open_or_plan(location.url, location.manifest)
     if arms[0].design == ORTHOGONAL:
         require_compatible_clusters(store, arms, config.clusters)
@@ -122,7 +127,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
         arms=arms,
         count=count,
         host=host,
-        notes=location.notes,
+        notes=(*completed, *changed, *location.notes),
         output_kind=find_network_output_kind(location.manifest, splits),
     )
 
