@@ -93,24 +93,26 @@ def list_duplicates(
     console = Console(width=None if sys.stdout.isatty() else 110)
     with bank.lock():
         write_copies_table(bank, copies)
-        print_copies_table(console, copies, bank.folder.display_name)
+        print_copies_table(console, copies, bank.folder.display_name, bank.class_names)
         if near != "none":
             found = find_near_copies(bank, splits, copies, near, threshold)
             bank.write_table(NEAR_COPIES_PATH, found.table)
-            print_near_copies(console, found, f"{bank.folder.display_name}/{NEAR_COPIES_PATH}")
+            print_near_copies(console, found, f"{bank.folder.display_name}/{NEAR_COPIES_PATH}", bank.class_names)
     return 0
 
 
 def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> int:
     """Create a store from membership masks and predictions of other models, and score it."""
     with quiet_interrupt_during_imports():
-        from memscore.analysis.import_bank import import_bank
+        from memscore.analysis.import_bank import describe_order, import_bank
         from memscore.store.store import Store
         from memscore.tables import bank_tables
 
     result = import_bank(source)
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank_tables.print_result(console, result, Store.open(source.store).folder.display_name)
+    if order := describe_order(source):
+        console.print(order, soft_wrap=True, highlight=False, markup=False)
     return 0
 
 

@@ -27,8 +27,6 @@ KNOWN_FAILURES = {
     "first_hidden_folders": f"images in hidden folders below a class folder are read, __MACOSX is refused, the number "
     f"of classes is not printed; issue: {FIRST_HOUR}",
     "first_ignored_file": f"a job is submitted without the ignored files that it names; issue: {FIRST_HOUR}",
-    "first_import_in_another_order": f"labels beside --data are refused instead of compared, and no line says that the "
-    f"order is taken on trust; issue: {FIRST_HOUR}",
     "first_modes_and_exif": f"EXIF orientation is ignored; issue: {FIRST_HOUR}",
     "verdicts_trial_page": f"no line on a destroyed model, on what mia_test is, or on the forgotten class in "
     f"accuracy_test; issue: {UNLEARNING}",

@@ -53,6 +53,7 @@ from memscore.proxies.storage import (
     InversionOptions,
     read_stored_inversions,
 )
+from memscore.store.class_names import name_labels
 from memscore.store.shards import SHARD_COLUMNS, format_model_name
 from memscore.store.store import Receipts, Store
 from memscore.store.verify import restore_receipts
@@ -293,7 +294,7 @@ def score_bank(
     result = EstimateResult(
         training=training,
         arms=arms,
-        table=table,
+        table=name_labels(table, store.class_names),
         noise=noise,
         store=store.url,
         accuracy={group: float(np.median([*values.values()])) for group, values in accuracies.items()},
@@ -319,7 +320,7 @@ def score_bank(
         copies=None if copies is None else count_copies(copies),
         output_kind=output_kind,
     )
-    write_reports(store, splits, result, keys)
+    write_reports(store, splits, result)
     if splits:
         draw_rebuilt_images(store, splits, keys, inversions)
     return result

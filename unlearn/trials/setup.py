@@ -17,7 +17,7 @@ from memscore.pipeline.train_bank import ProgressCallback, TrainingSummary
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
 from memscore.training.precision import require_precision
-from unlearn.forget_sets import ForgetSet, changes_data, inject_forget_set, select_forget_set
+from unlearn.forget_sets import ForgetSet, changes_data, inject_forget_set, resolve_score_alias, select_forget_set
 from unlearn.oracles import TrialData, build_trial_data, train_reference_models
 from unlearn.trials.config import Row, TrialConfig
 from unlearn.trials.forgotten_copies import add_copies
@@ -177,6 +177,8 @@ def open_context(
     Without a cache the data are read anew.
     """
     splits = (cache or SplitsCache()).read(bank_store, data, folder)
+    score_store, notes = open_score_store(bank_store, scores_of)
+    forget = resolve_score_alias(forget, score_store.find_score_name)
     injected, trial_store = None, bank_store
     if changes_data(forget):
         # Changed data train other models: they get a store of their own, named by what decides the change.
@@ -184,7 +186,6 @@ def open_context(
         manifest = replace(bank_store.manifest, fingerprint=splits.fingerprint, label_changes=splits.label_changes)
         slug = "-".join("".join(c if c.isalnum() else " " for c in injected.name).split())
         trial_store = Store.create(f"{bank_store.url}/scenarios/{slug}-s{seed}", manifest, build_examples_table(splits))
-    score_store, notes = open_score_store(bank_store, scores_of)
     return UnlearningContext(
         forget=forget,
         size=size,
