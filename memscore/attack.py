@@ -47,7 +47,7 @@ def audit_model(
         delta: of the bounds on epsilon; with members, far less than 1 over the number of training examples.
         rmia: kind of p(x) in RMIA.
         gamma: of RMIA.
-        data: the bank's data by name or path, if the name in its manifest is not enough to find it.
+        data: where the bank's data are now, by name or path, or module:function (default: where they were read).
         folder: folder of a downloadable data set (default: $MEMSCORE_DATA or ~/.cache/memscore/data).
         out: path of the Parquet table, beside which a .json is written (default: in the store's reports/).
         device: auto: a GPU if there is one.

@@ -68,7 +68,7 @@ def list_duplicates(
         store: path or URL of the store.
         near: compare images that are not equal too, by an original's embeddings or by pixels; takes N^2 products.
         threshold: cosine from which two images are near copies (default: that of 95 % of images and their own JPEG).
-        data: the bank's data set by name or path, if its manifest is not enough to find it.
+        data: where the bank's data are now, by name or path, or module:function (default: where they were read).
         folder: folder of the data set.
 
     Returns:

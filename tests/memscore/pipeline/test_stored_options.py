@@ -101,7 +101,7 @@ def test_options_that_are_given_stay_and_several_arms_must_be_named(folder):
     completed, _ = complete_options(given)
     assert (completed.seed, completed.design, completed.keep, completed.arch) == (0, "iid", 0.7, "mlp-4")
     Store.open("single").add_arm({"name": "iid-k0.700", "design": "iid", "keep": 0.7, "block": 1})
-    with pytest.raises(ValueError, match="has 2 arms, exact-k0.500-b8, iid-k0.700; give --design and --keep"):
+    with pytest.raises(ValueError, match=r"has 2 arms, exact-k0\.500-b8, iid-k0\.700; give --design and --keep"):
         complete_options(BankConfig(store="single"))
     assert complete_options(BankConfig(store="new")) == (BankConfig(store="new"), ())
 
