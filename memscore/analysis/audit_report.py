@@ -11,6 +11,7 @@ import numpy as np
 from memscore.analysis.audit import AuditResult
 from memscore.analysis.audit_trust import compute_detectable_auc
 from memscore.analysis.calibration import build_decisions_record
+from memscore.pipeline.reload_data import DataSource, find_recorded_source
 from memscore.store.class_names import has_names
 from memscore.store.json_records import encode_record
 from memscore.store.parquet import encode
@@ -94,10 +95,11 @@ def build_bank_command(store: Store, arch: str, data: str | None, folder: str | 
     Its recipe is not known; the words after it say so.
     """
     manifest, origin = store.manifest, store.read_origin() or {}
-    name = data or origin.get("path") or origin.get("name") or manifest.data
+    recorded = find_recorded_source(origin) if origin.get("name") else DataSource(name=manifest.data)
+    source = recorded if data is None else DataSource(name=data)
     options = {
-        "--data": name,
-        "--folder": folder or origin.get("folder"),
+        "--data": source.name,
+        "--folder": folder or source.folder,
         "--train-limit": origin.get("train_limit"),
         "--validation": origin.get("validation"),
         "--label-noise": manifest.label_changes.get("label_noise"),

@@ -18,15 +18,9 @@ MOST_BANKS = 20
 
 
 def note_changed_data(url: str, manifest: Manifest, splits: Splits) -> tuple[str, ...]:
-    """Note a bank beside a new one that an equal command made when its data were others; nothing without one.
+    """Note a bank beside a new one that an equal command made when its data were others; no line without one.
 
-    Args:
-        url: default location of a new bank, whose name but for the hash is that of banks of equal options.
-        manifest: of the new bank.
-        splits: its data.
-
-    Returns:
-        A line that names the bank and what differs, or none.
+    `url` is the default location of the new bank, whose name but for the hash is that of banks of equal options.
     """
     folder = Folder.from_url(url)
     if folder.exists("manifest.json", retry_s=0):

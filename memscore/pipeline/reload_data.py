@@ -84,21 +84,12 @@ def _locate_by_manifest(store: Store, folder: str | None) -> DataSource:
 
 
 def reload_splits(store: Store, data: str | None = None, folder: str | None = None) -> Splits:
-    """Load again the data set that a bank was made from, whatever the current folder.
+    """Load again the data set that a bank was made from, whatever the current folder, with its own normalization.
 
     Place and options of reading come from data.json, label noise and seed from the manifest. In a store of 0.1.0, which
-    has no data.json, the manifest gives the name, and the options follow from the sizes of its splits.
-
-    Args:
-        store: the bank's.
-        data: as estimate's --data, where the data are now; a recorded function is called only if it is named here.
-        folder: as estimate's --folder.
-
-    Returns:
-        The splits, with the bank's own normalization.
-
-    Raises:
-        ValueError: nothing can be read there, or its fingerprint is another; it says what differs and what to give.
+    has no data.json, the manifest gives the name, and the options follow from the sizes of its splits. `data` and
+    `folder` are as estimate's, where the data are now; a recorded function is called only if `data` names it.
+    ValueError if nothing can be read there, or its fingerprint is another: it says what differs and what to give.
     """
     manifest, origin = store.manifest, store.read_origin() or {}
     source = locate_data(store, data, folder)

@@ -30,19 +30,12 @@ SUBSET_OPTIONS = ("preset", "design", "keep", "block")
 
 
 def complete_options(config: BankConfig) -> tuple[BankConfig, tuple[str, ...]]:
-    """Take the options that are left out from the bank at --store, if there is one.
+    """Take the options that are left out, which are None, from the bank at --store, if there is one.
 
-    A recipe that is left out is the stored one: see config.build_recipe.
-
-    Args:
-        config: the user's options; None, or False of a flag, is left out.
-
-    Returns:
-        The completed options, and notes for the user: a line with the options that were taken from the bank.
-
-    Raises:
-        ValueError: the data or the network came from a function, which is code and must be named; the data are not
-            where they were; or the bank has several arms and no option names one.
+    Returns them completed, and notes for the user: a line with what was taken. A recipe that is left out is the stored
+    one: see config.build_recipe. ValueError if the data, the network or a part of the recipe came from a function,
+    which is code and must be named, if the data are not where they were, or if the bank has several arms and no option
+    names one.
     """
     if config.store is None:
         return config, ()
