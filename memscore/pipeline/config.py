@@ -211,8 +211,14 @@ def find_base_recipe(config: BankConfig, name: str) -> Recipe:
         manifest = Store.open(config.store).manifest
     except FileNotFoundError:
         return recipe
-    stored = manifest.recipe | {"precision": recipe.precision}
-    return recipe if manifest.imported else Recipe(**stored, source=recipe.source)
+    if manifest.imported:
+        return recipe
+    try:
+        return Recipe(**manifest.recipe | {"precision": recipe.precision}, source=recipe.source)
+    except TypeError as error:
+        raise ValueError(
+            f"the recipe of {config.store} cannot be read by this version ({error}); use the memscore that wrote it"
+        ) from None
 
 
 def build_inversion_options(config: BankConfig, input_shape: tuple[int, int, int]) -> "InversionOptions":

@@ -40,7 +40,7 @@ def complete_options(config: BankConfig) -> tuple[BankConfig, tuple[str, ...]]:
     if config.store is None:
         return config, ()
     try:
-        store = Store.open(config.store)
+        store = Store.open(config.store, check_manifest=True)
     except FileNotFoundError:  # a new bank, or one that lost its manifest, which the same options make again
         return config, ()
     if store.manifest.imported:  # it is refused where its identity is compared
