@@ -26,7 +26,8 @@ from memscore.analysis.audit import AuditResult, run_audit
 from memscore.data.splits import Splits
 from memscore.estimate import estimate_bank
 from memscore.models.architectures import build_network
-from memscore.pipeline.config import BankConfig, reload_splits
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.reload_data import reload_splits
 from memscore.store.json_records import replace_nonfinite
 from memscore.store.store import Store
 

@@ -13,8 +13,8 @@ import tyro
 from benchmarks.results_file import save, spread
 from memscore.analysis.fidelity import find_original_keys
 from memscore.analysis.risk_signals import bootstrap_spearman
-from memscore.pipeline.config import reload_splits
 from memscore.pipeline.proxy_jobs import build_proxy_jobs, run_proxy_job
+from memscore.pipeline.reload_data import reload_splits
 from memscore.pipeline.train_bank import build_shared_data
 from memscore.proxies.storage import InversionOptions, choose_total_variation, read_proxy
 from memscore.seeds import generator

@@ -21,8 +21,8 @@ from scipy.stats import rankdata
 
 from benchmarks.results_file import save
 from memscore.analysis.fidelity import find_original_keys
-from memscore.pipeline.config import reload_splits
 from memscore.pipeline.proxy_jobs import build_proxy_jobs, is_proxy_stored, run_proxy_job
+from memscore.pipeline.reload_data import reload_splits
 from memscore.pipeline.train_bank import build_shared_data
 from memscore.proxies.inversion_summary import summarize_inversions
 from memscore.proxies.scores import compute_original_loss

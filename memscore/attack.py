@@ -53,7 +53,7 @@ def audit_model(
         delta: of the bounds on epsilon; with members, far less than 1 over the number of training examples.
         rmia: kind of p(x) in RMIA.
         gamma: of RMIA.
-        data: the bank's data by name or path, if the name in its manifest is not enough to find it.
+        data: where the bank's data are now, by name or path, or module:function (default: where they were read).
         folder: folder of a downloadable data set (default: $MEMSCORE_DATA or ~/.cache/memscore/data).
         out: path of the Parquet table, beside which a .json is written (default: in the store's reports/).
         device: auto: a GPU if there is one.
@@ -74,7 +74,7 @@ def audit_model(
         from memscore.data.duplicates import find_copies
         from memscore.estimators.rmia import RmiaConfig
         from memscore.monitoring.default_store import choose_store
-        from memscore.pipeline.config import reload_splits
+        from memscore.pipeline.reload_data import reload_splits
         from memscore.store.store import Store
         from memscore.tables.audit_table import print_audit
         from memscore.training.numerics import resolve_device
@@ -105,7 +105,7 @@ def audit_model(
     notes += [f"copies    {line}" for line in describe_copies_in_audit(find_copies(splits), member)]
     path = write_audit(bank, result, model, out)
     command = (build_bank_command(bank, arch, data, folder), describe_recipe_options(bank))
-    print_audit(console, result, path, notes=notes, command=command)
+    print_audit(console, result, path, notes=notes, command=command, names=bank.class_names)
     return 0
 
 

@@ -91,7 +91,7 @@ def list_duplicates(
         store: path or URL of the store.
         near: compare images that are not equal too, by an original's embeddings or by pixels; takes N^2 products.
         threshold: cosine from which two images are near copies (default: that of 95 % of images and their own JPEG).
-        data: the bank's data set by name or path, if its manifest is not enough to find it.
+        data: where the bank's data are now, by name or path, or module:function (default: where they were read).
         folder: folder of the data set.
 
     Returns:
@@ -103,7 +103,7 @@ def list_duplicates(
     with quiet_interrupt_during_imports():
         from memscore.analysis.near_copies import NEAR_COPIES_PATH, find_near_copies
         from memscore.data.duplicates import find_copies
-        from memscore.pipeline.config import reload_splits
+        from memscore.pipeline.reload_data import reload_splits
         from memscore.pipeline.tables import write_copies_table
         from memscore.store.store import Store
         from memscore.tables.duplicates_tables import print_copies_table, print_near_copies
@@ -116,18 +116,18 @@ def list_duplicates(
     console = Console(width=None if sys.stdout.isatty() else 110)
     with bank.lock():
         write_copies_table(bank, copies)
-        print_copies_table(console, copies, bank.folder.display_name)
+        print_copies_table(console, copies, bank.folder.display_name, bank.class_names)
         if near != "none":
             found = find_near_copies(bank, splits, copies, near, threshold)
             bank.write_table(NEAR_COPIES_PATH, found.table)
-            print_near_copies(console, found, f"{bank.folder.display_name}/{NEAR_COPIES_PATH}")
+            print_near_copies(console, found, f"{bank.folder.display_name}/{NEAR_COPIES_PATH}", bank.class_names)
     return 0
 
 
 def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> int:
     """Create a store from membership masks and predictions of other models, and score it."""
     with quiet_interrupt_during_imports():
-        from memscore.analysis.import_bank import import_bank
+        from memscore.analysis.import_bank import describe_order, import_bank
         from memscore.monitoring.run_log import record_run
         from memscore.store.filesystem import Folder
         from memscore.store.store import Store
@@ -137,6 +137,8 @@ def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> 
         result = import_bank(source)
     console = Console(width=None if sys.stdout.isatty() else 110)
     bank_tables.print_result(console, result, Store.open(source.store).folder.display_name)
+    if order := describe_order(source):
+        console.print(order, soft_wrap=True, highlight=False, markup=False)
     return 0
 
 

@@ -40,7 +40,7 @@ def find_bank_influence(
             the pairs are expected to be false, by permuted memberships; Feldman & Zhang took .15 with 2,000 models),
         least_memorization: if the memorization of its training example is at least this.
         pictures: targets in the picture, those with the strongest influences; 0 for none, which needs no images.
-        data: the bank's data by name or path, if the name in its manifest is not enough to find it.
+        data: where the bank's data are now, by name or path, or module:function (default: where they were read).
         folder: folder of a downloadable data set (default: $MEMSCORE_DATA or ~/.cache/memscore/data).
 
     Returns:

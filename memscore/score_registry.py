@@ -195,6 +195,26 @@ def get_estimator_version(score: str) -> int:
     return ESTIMATOR_VERSIONS.get(ARM_SUFFIX.sub("", score), 1)
 
 
+def make_alias(column: str) -> str:
+    """Return a column's name with every character that is no letter, digit or underscore replaced by an underscore.
+
+    >>> make_alias("memorization_k0.500_iid-b8")
+    'memorization_k0_500_iid_b8'
+    """
+    return re.sub(r"\W", "_", column)
+
+
+def resolve_alias(name: str, names: Iterable[str]) -> str:
+    """Return the one of the names that this is or that has it as alias; the name itself where there is none.
+
+    >>> resolve_alias("memorization_k0_500", ["memorization_k0.500", "aum"])
+    'memorization_k0.500'
+    """
+    known = list(names)
+    matches = [] if name in known else [each for each in known if make_alias(each) == name]
+    return matches[0] if len(matches) == 1 else name
+
+
 def build_field_metadata(info: ScoreInfo, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Build source, unit and direction of a score's columns; only the score has a direction."""
     # the first column is the score, the others its errors and counts; an error has the unit of the score

@@ -23,9 +23,6 @@ FIRST_HOUR = "The first hour"
 UNLEARNING = "Unlearning conclusions that replicate"
 
 KNOWN_FAILURES = {
-    "first_data_in_random_order": f"another order begins another bank and no line says so; issue: {FIRST_HOUR}",
-    "first_import_in_another_order": f"labels beside --data are refused instead of compared, and no line says that the "
-    f"order is taken on trust; issue: {FIRST_HOUR}",
     "verdicts_trial_page": f"no line on a destroyed model, on what mia_test is, or on the forgotten class in "
     f"accuracy_test; issue: {UNLEARNING}",
 }

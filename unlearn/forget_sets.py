@@ -172,6 +172,12 @@ def find_score_name(spec: str) -> str:
     return "" if kind == "entanglement" or part not in SCORE_PARTS else kind.removeprefix(ENTANGLEMENT_AT)
 
 
+def resolve_score_alias(spec: str, find_name: Callable[[str], str]) -> str:
+    """Replace the score of a specification by its stored name, so that both ways of writing it are one set."""
+    score = find_score_name(spec)
+    return spec.replace(score, find_name(score), 1) if score else spec
+
+
 def inject_forget_set(spec: str, size: int, splits: Splits, seed: int) -> tuple[Splits, ForgetSet]:
     """Change the training data for a forget set, and return both.
 

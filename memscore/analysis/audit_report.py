@@ -1,6 +1,7 @@
 """Write an audit: the table of all examples, and beside it a JSON file with every number of the page."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from memscore.analysis.audit import AuditResult
 from memscore.analysis.audit_trust import compute_detectable_auc
 from memscore.analysis.calibration import build_decisions_record
+from memscore.pipeline.reload_data import DataSource, find_recorded_source
+from memscore.store.class_names import has_names
 from memscore.store.json_records import encode_record
 from memscore.store.parquet import encode
 from memscore.store.store import Store
@@ -25,7 +28,7 @@ def check_out(out: str | None) -> None:
 
 def write_audit(store: Store, result: AuditResult, model: str, out: str | None) -> str:
     """Write table and record to `out`, else into the bank's reports/ by the model's file name; return the path."""
-    content, record = encode(result.table), encode_record(build_audit_record(result, model))
+    content, record = encode(result.table), encode_record(build_audit_record(result, model, store.class_names))
     if out is not None:
         beside = Path(out).with_suffix(JSON_ENDING)
         try:
@@ -42,11 +45,12 @@ def write_audit(store: Store, result: AuditResult, model: str, out: str | None) 
     return f"{store.folder.display_name}/{stem}.parquet"
 
 
-def build_audit_record(result: AuditResult, model: str) -> dict[str, Any]:
+def build_audit_record(result: AuditResult, model: str, class_names: Sequence[str] = ()) -> dict[str, Any]:
     """Build the numbers of an audit's page; undefined is NaN, and null in the file."""
     verdict = result.table["verdict"]
     n_members = count_members(result)
     return {
+        **({"class_names": list(class_names)} if has_names(class_names) else {}),
         "model": Path(model).name,
         "arm": result.arm,
         "models": result.models,
@@ -91,10 +95,11 @@ def build_bank_command(store: Store, arch: str, data: str | None, folder: str | 
     Its recipe is not known; the words after it say so.
     """
     manifest, origin = store.manifest, store.read_origin() or {}
-    name = data or origin.get("path") or origin.get("name") or manifest.data
+    recorded = find_recorded_source(origin) if origin.get("name") else DataSource(name=manifest.data)
+    source = recorded if data is None else DataSource(name=data)
     options = {
-        "--data": name,
-        "--folder": folder or origin.get("folder"),
+        "--data": source.name,
+        "--folder": folder or source.folder,
         "--train-limit": origin.get("train_limit"),
         "--validation": origin.get("validation"),
         "--label-noise": manifest.label_changes.get("label_noise"),

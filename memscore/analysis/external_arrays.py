@@ -26,9 +26,9 @@ class ExternalArrays:
     top_gap: Several = ()
     """largest logit minus the second largest"""
     labels: Maybe[str] = None
-    """whole numbers, one per example: train, then test"""
+    """whole numbers, one per example: train, then test; beside --data they are compared with its own"""
     ids: Maybe[str] = None
-    """names, one per example (default: train/00000, ...)"""
+    """names, one per example (default: train/00000, ...); beside --data they are compared with its own"""
     data: Maybe[str] = None
     """the data set by name or path, as in estimate, in its own order and without a validation set: gives labels, ids
     and the pictures of the report"""

@@ -239,14 +239,14 @@ def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits 
     # from the data set, which knows labels and ids itself; slice, since arrays may have no test examples
     n, t = arrays.n_train, arrays.n_test
     if splits is not None:
-        if source.labels or source.ids:
-            raise ValueError("--data gives labels and ids; leave out --labels and --ids")
         if len(splits.train) != n or t not in {0, len(splits.test)}:
             raise ValueError(
                 f"{source.data} has {len(splits.train)} train and {len(splits.test)} test examples, the arrays {n} and "
                 f"{t}; leave out --data if they are of other examples"
             )
-        return build_examples_table(splits).slice(0, n + t)
+        examples = build_examples_table(splits).slice(0, n + t)
+        require_same_order(source, examples)
+        return examples
     # else each as far as it is given: null labels, and names that are made from the position
     labels = (
         None
@@ -270,6 +270,36 @@ def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits 
         "label_true": label,
         "cluster": pa.nulls(n + t, pa.int32()),
     })
+
+
+def require_same_order(source: ExternalArrays, examples: pa.Table) -> None:
+    """Raise ValueError if labels or ids that are given beside a data set are not its own, row by row."""
+    for option, file, kinds, column in (("--labels", source.labels, "iu", "label"), ("--ids", source.ids, "iuU", "id")):
+        if file is None:
+            continue
+        given = require_one_per_example(read_array(file), file, kinds, len(examples)).tolist()
+        own = examples[column].to_pylist()
+        rows = [row for row, pair in enumerate(zip(given, own, strict=True)) if type(pair[1])(pair[0]) != pair[1]]
+        if rows:
+            row = rows[0]
+            raise ValueError(
+                f"{option} and --data {source.data} differ in {len(rows)} of {len(own)} rows: row {row} is "
+                f"{given[row]!r} in {file} and {own[row]!r} in the data; the arrays are of other examples or in "
+                "another order: put the columns of all arrays in the data's order, or leave out --data"
+            )
+
+
+def describe_order(source: ExternalArrays) -> str:
+    """Say how far it is known that arrays and data are in one order; empty without data."""
+    if source.data is None:
+        return ""
+    checked = [option for option, file in (("--labels", source.labels), ("--ids", source.ids)) if file is not None]
+    if checked:
+        return f"order: every row of {' and '.join(checked)} is that of --data {source.data}"
+    return (
+        f"order: taken on trust, column i of the arrays as example i of --data {source.data}: ids, labels and pictures "
+        "are those of other examples if it is not; --labels or --ids of the arrays would be compared"
+    )
 
 
 def build_manifest(arrays: LoadedArrays, examples: pa.Table, splits: Splits | None) -> Manifest:

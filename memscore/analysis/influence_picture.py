@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from memscore.analysis.influence_pairs import InfluenceResult
 from memscore.data.splits import Splits
-from memscore.pipeline.config import reload_splits
+from memscore.pipeline.reload_data import reload_splits
 from memscore.plots.bank import format_label, plot_influence
+from memscore.store.class_names import name_labels
 from memscore.store.store import Store
 
 EXAMPLES_PER_TARGET = 5
@@ -39,7 +40,7 @@ def write_picture(store: Store, result: InfluenceResult, splits: Splits, picture
     # rows of targets are the store's: test examples come after train and validation
     part = splits.test if result.targets == "test" else splits.train
     first = sum(store.manifest.split_sizes[:2]) if result.targets == "test" else 0
-    examples, strong = store.examples(), result.strong
+    examples, strong = name_labels(store.examples(), store.class_names), result.strong
     images: list[list[np.ndarray]] = []
     captions: list[list[list[str]]] = []
     is_faint: list[list[bool]] = []

@@ -24,6 +24,7 @@ from memscore.proxies.storage import (
 )
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import RateAtFpr
+from memscore.store.class_names import format_class, has_names
 from memscore.store.json_records import encode_record
 from memscore.store.store import Store
 
@@ -38,7 +39,7 @@ class EstimateResult:
     Attributes:
         training: models trained, failed, diverged, of the arms and the originals.
         arms: scores of each arm of the bank.
-        table: scores.parquet.
+        table: scores.parquet, with the names of the labels' classes.
         noise: AUROC of each score for changed labels; empty without any.
         store: path or URL.
         accuracy: median over the arm's models on their members, on the left-out examples, and on the test set.
@@ -76,17 +77,8 @@ class EstimateResult:
     output_kind: str = ""
 
 
-def predict_with_originals(store: Store, keys: Sequence[str]) -> np.ndarray | None:
-    """Predict classes [N] by the summed logits of the originals; None without any."""
-    if not keys:
-        return None
-    logits = np.sum([store.read_logits(key) for key in keys], axis=0)
-    return np.asarray(logits.argmax(1))
-
-
-def write_reports(store: Store, splits: Splits | None, result: EstimateResult, keys: Sequence[str]) -> None:
+def write_reports(store: Store, splits: Splits | None, result: EstimateResult) -> None:
     """Write the figures and numbers of the whole bank under reports/."""
-    predicted = predict_with_originals(store, keys)
     for arm in result.arms:
         name = f"memorization_{arm.suffix}"
         values, errors = (result.table[c].to_numpy().astype(np.float64) for c in (name, f"{name}_se"))
@@ -94,14 +86,16 @@ def write_reports(store: Store, splits: Splits | None, result: EstimateResult, k
         store.folder.replace(f"reports/{name}.png", plot_memorization(values, errors, title))
         if splits:
             train = splits.train
-            gallery = plot_most_memorized(train.images, train.labels, train.labels_true, predicted, values)
+            left_out = result.table[f"cscore_{arm.suffix}"].to_numpy().astype(np.float64)
+            labels = train.labels, train.labels_true
+            gallery = plot_most_memorized(train.images, *labels, left_out, values, store.class_names)
             store.folder.replace(f"reports/most_memorized_{arm.suffix}.png", gallery)
         if arm.attacks:
             bands = {name: curve.band for name, curve in arm.attacks.items()}
             store.folder.replace(f"reports/roc_{arm.suffix}.png", plot_roc_bands(bands, title))
         if (groups := build_group_table(arm.list_decisions())) is not None:
             store.write_table(f"reports/groups_{arm.suffix}.parquet", groups)
-    store.folder.replace("reports/summary.json", encode_record(build_summary(result)))
+    store.folder.replace("reports/summary.json", encode_record(build_summary(result, store.class_names)))
 
 
 def draw_rebuilt_images(
@@ -120,13 +114,15 @@ def draw_rebuilt_images(
     pictures = {name: values.reshape(-1, *shape) for name, values in columns.items() if name != "row"}
     values = scores[score][rows]
     title = f"{store.manifest.data}, gradient inversion of {store.manifest.architecture}, original 0"
-    picture = plot_rebuilt_images(splits.train.images[rows], pictures, values, text, title)
+    labels = [format_class(label, store.class_names) for label in splits.train.labels[rows].tolist()]
+    picture = plot_rebuilt_images(splits.train.images[rows], pictures, labels, values, text, title)
     store.folder.replace("reports/inversion.png", picture)
 
 
-def build_summary(result: EstimateResult) -> dict[str, object]:
+def build_summary(result: EstimateResult, class_names: Sequence[str] = ()) -> dict[str, object]:
     """Build the contents of summary.json, the numbers of the whole bank; undefined is NaN."""
     return {
+        **({"class_names": list(class_names)} if has_names(class_names) else {}),
         "arms": [build_arm_summary(arm) for arm in result.arms],
         "accuracy": result.accuracy,
         "lowest_accuracy": {

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from memscore.choices import validate_choice
 from memscore.cli.options import NO_DEFAULT_HINT, Maybe, Several, make_nonempty_spec
-from memscore.data.datasets import NAMED_DATASETS, load_dataset, read_published, split_published
+from memscore.data.datasets import NAMED_DATASETS, load_dataset
 from memscore.data.splits import Splits
 from memscore.proxies.registry import ALL_PROXIES, INVERSION_GAIN, PROXIES, select_proxies
 from memscore.store.json_records import omit_new_defaults
-from memscore.store.manifest import Manifest
+from memscore.store.manifest import Manifest, split_architecture
 from memscore.store.store import Store
 from memscore.subsets.clustering import ORTHOGONAL, ClusteringSource
 from memscore.subsets.designs import Arm, count_whole_blocks
@@ -35,6 +35,8 @@ PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {
 """Arms and models per arm; `paper` is what RUM's released code trains for CIFAR-10, `cscore` has the fractions and the
 models of the C-score's reference code (Jiang et al. 2021), whose subsets are iid."""
 
+DEFAULT_DATA, DEFAULT_PRESET = "digits", "fast"
+"""Of a new bank; options of BankConfig are None where they are left out, since those of a stored bank come first."""
 NO_AUGMENTATION = "none"
 AUTO: Literal["auto"] = "auto"
 MAX_MODELS = 99_999
@@ -43,16 +45,17 @@ MIN_RMSE = 1e-4
 """Smallest error that --until-rmse takes; MAX_MODELS models reach about .001."""
 
 ARCHITECTURE_FOR = {"digits": "mlp", "mnist": "cnn", "fashion-mnist": "cnn"}
-"""The default architecture of a data set; every other one gets resnet18."""
+DEFAULT_ARCHITECTURE = "resnet18"
+"""The default architecture of a data set, and that of every other one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BankConfig:
     """Options of one bank: data, architecture, recipe, subset design, number of models, scores."""
 
-    data: str = "digits"
+    data: Maybe[str] = None
     """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, an image folder, a .csv of files and labels, Parquet with
-    images, a .npz file, or module:function"""
+    images, a .npz file, or module:function (default: as stored, else digits)"""
     folder: Maybe[str] = None
     """folder of a downloadable data set, downloaded if missing (default: $MEMSCORE_DATA or ~/.cache/memscore/data)"""
     train_limit: Maybe[int] = None
@@ -65,8 +68,9 @@ class BankConfig:
     """scale and crop every image to this size: 64, or HEIGHTxWIDTH such as 32x48 (default: as they are)"""
     skip_bad: bool = False
     """leave out image files that cannot be used, and list them in the store's data.json"""
-    label_noise: float = 0.0
-    """a positive control: give this share of the training examples a wrong label and record which"""
+    label_noise: Maybe[float] = None
+    """a positive control: give this share of the training examples a wrong label and record which (default: as stored,
+    else none)"""
     arch: Maybe[str] = None
     """mlp, mlp-512-256, cnn, cnn-32-64, resnet18, resnet18-imagenet-stem, resnet50, resnext50, vgg16, vit-small,
     vit-narrow, or module:Class or module:function of your own (default: mlp for digits, cnn for MNIST and
@@ -88,9 +92,9 @@ class BankConfig:
     """auto: that of the stored bank; for a new one tf32 where convolutions are trained on GPUs, else the recipe's.
     tf32: TF32 in the convolutions of a GPU, as torch has them by default; float32: exact products everywhere; bfloat16:
     all products but the last layer's"""
-    preset: str = "fast"
+    preset: Maybe[str] = None
     """fast: orthogonal subsets of one half, 256 models; paper: iid subsets of 0.7, 400 models; cscore: exact subsets of
-    0.1, 0.2, ... 0.9, 200 models each"""
+    0.1, 0.2, ... 0.9, 200 models each (default: as stored, else fast)"""
     design: Maybe[str] = None
     """iid, exact or orthogonal: how subsets are drawn (default: the preset's)"""
     keep: Maybe[float] = None
@@ -101,8 +105,8 @@ class BankConfig:
     """what the clusters of orthogonal subsets are made from: pixels, or a pilot, which is the embeddings of original 0
     (default: as stored, else pixels)"""
     models: Maybe[int] = None
-    """models per arm in total, in whole blocks; stored models are not trained again (default: the preset's). With
-    --until-rmse the maximum (default: no maximum)"""
+    """models per arm in total, in whole blocks; stored models are not trained again (default: as requested for
+    the stored bank, else the preset's). With --until-rmse the maximum (default: no maximum)"""
     until_rmse: Maybe[float] = None
     """train block by block until the root mean square error of memorization, measured on the bank, is at most this"""
     originals: int = 3
@@ -131,9 +135,10 @@ class BankConfig:
     dry_run: bool = False
     """only print how many models, how much time and how much disk the run would take; nothing is written"""
     store: Maybe[str] = None
-    """folder or URL of the bank (default: $MEMSCORE_HOME or ~/memscore, then a name from its contents)"""
-    seed: int = 0
-    """root of every random stream"""
+    """folder or URL of the bank (default: $MEMSCORE_HOME or ~/memscore, then a name from its contents); options that
+    are left out are those of the bank that is stored there"""
+    seed: Maybe[int] = None
+    """root of every random stream (default: as stored, else 0)"""
 
     def __post_init__(self) -> None:
         if self.originals < 0:
@@ -151,7 +156,7 @@ class BankConfig:
             )
         if select_proxies(self.proxies) and not self.originals:
             raise ValueError("--proxies are computed on the originals, and --originals is 0; use 1 or more")
-        if not 0 <= self.seed < 2**64:
+        if self.seed is not None and not 0 <= self.seed < 2**64:
             raise ValueError(f"--seed must lie between 0 and 2^64 - 1, got {self.seed}; 0 is the default")
         from memscore.proxies.storage import SMALL_IMAGE_SIDE  # brings torch, which --help must not wait for
 
@@ -164,7 +169,7 @@ def build_designs(config: BankConfig) -> tuple[list[Arm], int]:
     One arm, unless the preset is a grid of fractions and no --keep is given. The number is in whole blocks, and the
     maximum where an error is requested. ValueError for an impossible design, or a number that is not whole blocks.
     """
-    arms, count = PRESETS[validate_choice("preset", config.preset, PRESETS)]
+    arms, count = PRESETS[validate_choice("preset", config.preset or DEFAULT_PRESET, PRESETS)]
     design = config.design or arms[0].design
     if config.clusters and design != ORTHOGONAL:
         raise ValueError(
@@ -187,19 +192,44 @@ def build_designs(config: BankConfig) -> tuple[list[Arm], int]:
 
 
 def build_recipe(config: BankConfig, arch: str) -> tuple[str, Recipe]:
-    """Build the recipe with the user's changes, in its own precision for "auto"; return its name too."""
-    name = config.recipe or get_default_recipe_name(config.data, arch)
+    """Build the recipe with the user's changes, in its own precision for "auto"; return its name too.
+
+    Where the user names none and a bank is stored at --store, it is the stored one, in the precision of its name's.
+    """
+    name = config.recipe or get_default_recipe_name(config.data or DEFAULT_DATA, arch)
     overrides = {"epochs": config.epochs, "batch": config.batch, "lr": config.lr}
     changes: dict[str, Any] = {field: value for field, value in overrides.items() if value is not None}
     if config.precision != AUTO:
         changes["precision"] = config.precision
     if config.augment:
         changes["augment"] = () if config.augment == (NO_AUGMENTATION,) else config.augment
-    recipe = get_recipe(name)
+    recipe = find_base_recipe(config, name)
     # the schedule keeps its shape: the learning rate falls after the same shares of the training
     if config.epochs is not None:
         changes["milestones"] = tuple(milestone * config.epochs / recipe.epochs for milestone in recipe.milestones)
     return name, replace(recipe, **changes)
+
+
+def find_base_recipe(config: BankConfig, name: str) -> Recipe:
+    """Find the recipe that options change: that of the bank at --store where the user names none, else of this name.
+
+    Its precision is that of the name's, since the store's is found when it is located.
+    """
+    recipe = get_recipe(name)
+    if config.recipe is not None or config.store is None:
+        return recipe
+    try:
+        manifest = Store.open(config.store).manifest
+    except FileNotFoundError:
+        return recipe
+    if manifest.imported:
+        return recipe
+    try:
+        return Recipe(**manifest.recipe | {"precision": recipe.precision}, source=recipe.source)
+    except TypeError as error:
+        raise ValueError(
+            f"the recipe of {config.store} cannot be read by this version ({error}); use the memscore that wrote it"
+        ) from None
 
 
 def build_inversion_options(config: BankConfig, input_shape: tuple[int, int, int]) -> "InversionOptions":
@@ -215,13 +245,13 @@ def build_inversion_options(config: BankConfig, input_shape: tuple[int, int, int
 def load_splits(config: BankConfig) -> Splits:
     """Load and split the data set that the options name, with their label noise."""
     return load_dataset(
-        config.data,
+        config.data or DEFAULT_DATA,
         folder=config.folder,
         validation=config.validation,
         test=config.test,
         train_limit=config.train_limit,
-        label_noise=config.label_noise,
-        seed=config.seed,
+        label_noise=config.label_noise or 0.0,
+        seed=config.seed or 0,
         resize=config.image_size,
         skip_bad=config.skip_bad,
     )
@@ -255,9 +285,10 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
     `arms` are only checked, since a bank may get more of them later. ValueError if the network does not fit into
     memory, a batch does not fit into an arm's subsets, or the recipe's augmentations allow fewer than --queries.
     """
-    arch = config.arch or ARCHITECTURE_FOR.get(config.data, "resnet18")
-    check_network_fits(arch, splits, config.seed)
-    name, recipe = build_recipe(config, arch)
+    arch = config.arch or ARCHITECTURE_FOR.get(config.data or DEFAULT_DATA, DEFAULT_ARCHITECTURE)
+    network, _ = split_architecture(arch)  # a stored bank's name may have the hash of its start weights
+    check_network_fits(network, splits, config.seed or 0)
+    name, recipe = build_recipe(config, network)
     if config.pretrained is not None:
         from memscore.pipeline.start_weights import read_start_weights  # brings torch
 
@@ -265,7 +296,7 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
     subsets = [round(arm.keep * len(splits.train)) for arm in arms]
     if INVERSION_GAIN in select_proxies(config.proxies):  # trains on halves of the training set
         subsets.append(len(splits.train) // 2)
-    if config.batch is None and config.data not in NAMED_DATASETS:
+    if config.batch is None and (config.data or DEFAULT_DATA) not in NAMED_DATASETS:
         recipe = fit_batch(recipe, min(subsets, default=len(splits.train)))
     from memscore.training.augmentation import list_test_time_augmentations  # brings torch
 
@@ -288,7 +319,7 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
         architecture=arch,
         recipe=build_recipe_record(recipe),
         precision=recipe.precision,
-        seed=config.seed,
+        seed=config.seed or 0,
     )
     return manifest, name
 
@@ -299,41 +330,3 @@ def describe_fitted_batch(config: BankConfig, manifest: Manifest, recipe_name: s
     if config.batch is not None or batch == default:
         return []
     return [f"batch {batch}, as {recipe_name}'s {default} is larger than a subset; --batch sets it"]
-
-
-def reload_splits(store: Store, data: str | None = None, folder: str | None = None) -> Splits:
-    """Load again the data set that a bank was made from.
-
-    Validation share, limit, label noise and seed come from the manifest, which holds the data set's name but not the
-    path of a user's folder or file; `data` and `folder` are as estimate's options. ValueError if nothing can be read by
-    that name, or its fingerprint is another.
-    """
-    manifest = store.manifest
-    name, (n_train, n_validation, _) = data or manifest.data, manifest.split_sizes
-    noise = float(manifest.label_changes.get("label_noise", 0.0))
-    # The manifest has the sizes of the splits but not the options that made them. The data set's default split is tried
-    # first; if its fingerprint is another, the share and the limit are computed back from the sizes.
-    try:
-        published = read_published(name, folder)
-        splits = split_published(published, label_noise=noise, seed=manifest.seed)
-        total = len(splits.train) + len(splits.validation)
-        if splits.fingerprint != manifest.fingerprint and n_train + n_validation <= total:
-            # a publisher's own validation split cannot be asked for by a share, so a share is given only where needed
-            has_default_share = len(splits.validation) == n_validation
-            validation = None if has_default_share else n_validation / total
-            limit = None if n_train + n_validation == total else n_train
-            splits = split_published(
-                published, validation=validation, train_limit=limit, label_noise=noise, seed=manifest.seed
-            )
-    except (ValueError, FileNotFoundError) as error:
-        raise ValueError(
-            f"the bank's data {name!r} cannot be read again as the bank read it: {error} (--data takes what estimate's "
-            "--data was)"
-        ) from error
-    if splits.fingerprint != manifest.fingerprint:
-        raise ValueError(
-            f"the data {name!r} is not what {store.folder.display_name} was made from: its fingerprint is "
-            f"{splits.fingerprint[:12]}, the bank's {manifest.fingerprint[:12]}; give --data or --folder of the same"
-        )
-    # the bank's own normalization, not one that is computed again
-    return replace(splits, mean=manifest.mean, std=manifest.std)

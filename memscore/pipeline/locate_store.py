@@ -8,7 +8,7 @@ precision, and with a default name, which ends in a hash of the recipe, the bank
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memscore.pipeline.config import AUTO, BankConfig
+from memscore.pipeline.config import AUTO, DEFAULT_DATA, BankConfig
 from memscore.store.filesystem import Folder
 from memscore.store.manifest import Manifest, build_default_url
 from memscore.store.shards import match_shards
@@ -63,7 +63,7 @@ def locate_store(config: BankConfig, manifest: Manifest, recipe_name: str, devic
     choices = list(dict.fromkeys((here, named, "tf32"))) if is_auto and named == "float32" else [here]
     urls = {
         precision: build_default_url(
-            config.data, manifest.architecture, recipe_name, replace_precision(manifest, precision)
+            config.data or DEFAULT_DATA, manifest.architecture, recipe_name, replace_precision(manifest, precision)
         )
         if config.store is None
         else config.store

@@ -16,6 +16,7 @@ from memscore.data.duplicates import Copies, count_copies, find_copies
 from memscore.data.splits import Splits, build_examples_table
 from memscore.pipeline.attacks import check_attacks
 from memscore.pipeline.bank_reports import EstimateResult, draw_rebuilt_images, write_reports
+from memscore.pipeline.changed_data import note_changed_data, require_unchanged_data
 from memscore.pipeline.config import (
     BankConfig,
     build_designs,
@@ -43,6 +44,7 @@ from memscore.pipeline.start_weights import (
     require_same_network,
     store_start_weights,
 )
+from memscore.pipeline.stored_options import complete_options
 from memscore.pipeline.tables import (
     compute_noise_detection,
     write_copies_table,
@@ -64,6 +66,7 @@ from memscore.proxies.storage import (
     InversionOptions,
     read_stored_inversions,
 )
+from memscore.store.class_names import name_labels
 from memscore.store.shards import SHARD_COLUMNS, format_model_name
 from memscore.store.store import Receipts, Store
 from memscore.store.verify import restore_receipts
@@ -82,13 +85,13 @@ class Bank:
     """A store opened with the options of one bank.
 
     Attributes:
-        config: the user's options.
+        config: the user's options, completed from the stored bank.
         splits: the data set.
         store: the bank's store.
         arms: the designs whose models are to be trained.
         count: how many models each is to have.
         host: the machine whose disk the store is on, where that may not be the user's; else empty.
-        notes: lines on the precision of the models.
+        notes: lines on what the stored bank decides, and on the precision of the models.
         output_kind: what the network returns instead of logits; empty for logits.
     """
 
@@ -115,6 +118,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
     deleted, or a new one's models cannot be trained on the device.
     """
     # everything that can be wrong is found here, before workers are started and files are written
+    config, completed = complete_options(config)
     arms, count = build_designs(config)
     splits = load_splits(config)
     check_attacks(config.attacks, SHARD_COLUMNS, len(splits.validation))
@@ -123,6 +127,8 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
     location = locate_store(config, manifest, recipe, device)
     if in_temporary_folder:
         check_absolute_path(location.url)
+    require_unchanged_data(location.url, location.manifest, splits)
+    changed = note_changed_data(location.url, location.manifest, splits) if config.store is None else ()
     store = Store.open_or_plan(location.url, location.manifest)
     require_same_network(store)
     if arms[0].design == ORTHOGONAL:
@@ -137,6 +143,8 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
         count=count,
         host=host,
         notes=(
+            *completed,
+            *changed,
             *describe_fitted_batch(config, location.manifest, recipe),
             *location.notes,
             *describe_start_weights(location.manifest.architecture),
@@ -312,7 +320,7 @@ def score_bank(
     result = EstimateResult(
         training=training,
         arms=arms,
-        table=table,
+        table=name_labels(table, store.class_names),
         noise=noise,
         store=store.url,
         accuracy={group: float(np.median([*values.values()])) for group, values in accuracies.items()},
@@ -338,7 +346,7 @@ def score_bank(
         copies=None if copies is None else count_copies(copies),
         output_kind=output_kind,
     )
-    write_reports(store, splits, result, keys)
+    write_reports(store, splits, result)
     if splits:
         draw_rebuilt_images(store, splits, keys, inversions)
     return result

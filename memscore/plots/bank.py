@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.statistics.roc import RocBand
+from memscore.store.class_names import NAME_COLUMNS, format_class
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 INK, ACCENT = "#334155", "#0f766e"
+MOST_LETTERS = 16
+"""Of a class name under a picture of a gallery."""
 CELL_SIZE, TITLE_HEIGHT = (1.1, 1.45), 0.4  # inches: an image with its caption, and the title over all
 
 
@@ -100,15 +103,17 @@ def plot_most_memorized(
     images: np.ndarray,
     labels: np.ndarray,
     labels_true: np.ndarray,
-    predicted: np.ndarray | None,
+    left_out: np.ndarray,
     memorization: np.ndarray,
+    names: Sequence[str] = (),
     columns: int = 8,
     classes: int = 10,
 ) -> bytes:
-    """Plot the most memorized images of each class, as PNG: label, prediction, memorization.
+    """Plot the most memorized images of each class, as PNG: label, how often it is found without it, memorization.
 
-    A row is a class, of those with the highest mean memorization. `predicted` are the predictions of models trained on
-    everything, [n] or longer; `memorization` is NaN where undefined.
+    A row is a class, of those with the highest mean memorization. `left_out` [n] is the share of the models trained
+    without an example that give it its label; it and `memorization` are NaN where undefined. `names` are those of the
+    classes, their numbers if empty.
     """
     # Undefined values come last in their class, and classes without a defined value come after all others.
     values = np.nan_to_num(memorization, nan=-np.inf)
@@ -122,10 +127,11 @@ def plot_most_memorized(
     top = np.concatenate([row[np.argsort(-values[row], kind="stable")[:columns]] for row in rows])
     captions = []
     for i in top:
-        label = f"{labels[i]}" + (f" (truly {labels_true[i]})" if labels[i] != labels_true[i] else "")
-        prediction = "" if predicted is None else f", says {predicted[i]}"
-        captions.append([label + prediction, f"{memorization[i]:.2f}"])
-    title = "most memorized of each class: label as trained, what models trained on all say, memorization"
+        label, true = (shorten_name(format_class(int(each[i]), names)) for each in (labels, labels_true))
+        share = "" if np.isnan(left_out[i]) else f", {100 * left_out[i]:.0f} %"
+        truth = [f"truly {true}"] if labels[i] != labels_true[i] else []
+        captions.append([label, *truth, f"{memorization[i]:.2f}{share}"])
+    title = "most memorized of each class: label as trained; memorization, and how often models without it are right"
     return plot_gallery(images[top], captions, len(shown), title)
 
 
@@ -166,8 +172,14 @@ def draw_bands(axis: "Axes", curves: Mapping[str, RocBand]) -> None:
 
 
 def format_label(table: pa.Table, row: int) -> str:
-    """Format the label as trained, and the true one where it differs."""
-    label, true = (table[key][row].as_py() for key in ("label", "label_true"))
+    """Format the label as trained, and the true one where it differs; by name where the table has names."""
+    names = {key: name if name in table.column_names else key for key, name in NAME_COLUMNS.items()}
+    label, true = (table[names[key]][row].as_py() for key in ("label", "label_true"))
     if label is None:
         return "-"
     return str(label) if label == true else f"{label} (truly {true})"
+
+
+def shorten_name(name: str) -> str:
+    """Cut a class name to the width of a picture."""
+    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"

@@ -1,10 +1,10 @@
 """The figure of gradient inversion: examples, and what is rebuilt from models with and without them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from memscore.plots.bank import plot_gallery
+from memscore.plots.bank import plot_gallery, shorten_name
 
 KINDS = {
     "rebuilt": "trained on all",
@@ -16,11 +16,17 @@ SHOWN = 8  # examples in each of three groups: the highest, the middle and the l
 
 
 def plot_rebuilt_images(
-    originals: np.ndarray, rebuilt: Mapping[str, np.ndarray], values: np.ndarray, score: str, title: str
+    originals: np.ndarray,
+    rebuilt: Mapping[str, np.ndarray],
+    labels: Sequence[str],
+    values: np.ndarray,
+    score: str,
+    title: str,
 ) -> bytes:
     """Plot examples over what is rebuilt from each model, as PNG: the highest, the middle and the lowest by a score.
 
-    `originals` and each of `rebuilt`, whose keys are of KINDS, are uint8 [n, C, H, W]; `values` are [n], and examples
+    `originals` and each of `rebuilt`, whose keys are of KINDS, are uint8 [n, C, H, W]; `labels` are the names of
+    their classes, `values` are [n], and examples
     where they are NaN are left out; `score` is what the values, in dB, are called.
     """
     order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[: int((~np.isnan(values)).sum())]
@@ -31,7 +37,7 @@ def plot_rebuilt_images(
     for start in starts:
         shown = order[start : start + columns]
         images.append(originals[shown])
-        captions += [["example", f"{score} {values[i]:.2f} dB"] for i in shown]
+        captions += [[shorten_name(labels[i]), f"{score} {values[i]:.2f} dB"] for i in shown]
         for kind, pictures in rebuilt.items():
             images.append(pictures[shown])
             captions += [[KINDS[kind]]] * columns

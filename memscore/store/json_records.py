@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, asdict, fields
@@ -162,6 +163,8 @@ def _suffix(arm: Mapping[str, Any], taken: Collection[str]) -> str:
 
 
 def _format_short(value: object) -> str:
-    """Format a value in at most 120 characters."""
+    """Format a value in at most 120 characters, and of a hash its first 12 digits."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value):
+        return value[:12]
     text = json.dumps(value)
     return text if len(text) <= 120 else f"{text[:117]}..."

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.choices import validate_choice
-from memscore.score_registry import get_estimator_version
+from memscore.score_registry import get_estimator_version, make_alias, resolve_alias
 from memscore.store.block_reader import Block, read_blocks, read_columns, require_ascending, resolve_slice
+from memscore.store.class_names import find_class_names, name_labels
 from memscore.store.damage_error import name_damage
 from memscore.store.filesystem import Folder, acquire_lock
 from memscore.store.influence_files import find_influence_path, require_fresh_influence
@@ -171,6 +172,11 @@ class Store:
             return read_record(self.folder, "data.json")
         except (FileNotFoundError, CorruptFile):
             return None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class, in the order of the labels; its number where the data have no names."""
+        return find_class_names(self.read_origin(), self.manifest.n_classes)
 
     def write_clusters(self, clusters: np.ndarray, metadata: Mapping[str, str] | None = None) -> bool:
         """Store the cluster of each train example, int32 [n], and its source; False if it exists."""
@@ -352,6 +358,23 @@ class Store:
         """Return whether a model's outputs are stored."""
         return self.folder.exists(f"outputs/{key}.parquet")
 
+    def scores(self, *, aliases: bool = False) -> pa.Table:
+        """Read scores.parquet, one row for each training example, with the names of the labels' classes.
+
+        Args:
+            aliases: give columns names without a dot, as SQL and pandas take them: memorization_k0_500.
+
+        Returns:
+            The stored table and the columns label_name and label_true_name.
+
+        Raises:
+            FileNotFoundError: the bank has no scores yet.
+        """
+        if not self.folder.exists("scores.parquet"):
+            raise FileNotFoundError(f"{self.folder.display_name} has no scores yet; run {self.rebuild_command}")
+        table = name_labels(self.read_table("scores.parquet"), self.class_names)
+        return table.rename_columns([make_alias(name) for name in table.column_names]) if aliases else table
+
     def write_score(
         self,
         name: str,
@@ -378,7 +401,7 @@ class Store:
         """Read one score, with its sign such that higher is more memorized or riskier.
 
         Args:
-            name: a stored score.
+            name: a stored score, or its alias, such as memorization_k0_500.
             digest: required hash_shards of its shards; that of its arm's present shards if None.
 
         Returns:
@@ -387,6 +410,7 @@ class Store:
         Raises:
             ValueError: no such score, a stale one, or one without a direction.
         """
+        name = self.find_score_name(name)
         table = self.read_score(name)
         self.require_fresh(name, table, digest)
         return orient_score(table, name)
@@ -401,9 +425,14 @@ class Store:
             changed = name_what_changed(metadata, version)
             raise ValueError(f"score {name!r} is stale, {changed} changed since; run {self.rebuild_command}")
 
+    def find_score_name(self, name: str) -> str:
+        """Find the stored score that a name or its alias names; a name of none comes back."""
+        return resolve_alias(name, [file.removesuffix(".parquet") for file in self.folder.names("scores")])
+
     def read_score(self, name: str) -> pa.Table:
         """Read a score's table (row, id, values), stale or not; errors offer the nearest name."""
         names = [file.removesuffix(".parquet") for file in self.folder.names("scores")]
+        name = resolve_alias(name, names)
         if not names:
             raise ValueError(
                 f"{self.folder.display_name} has no scores yet, so none named {name!r}; run {self.rebuild_command}"
@@ -433,45 +462,9 @@ class Store:
         require_fresh_influence(self.folder, name, table, digest)
         return table
 
-    def write_trial(self, name: str, columns: Columns, metadata: Mapping[str, str]) -> bool:
-        """Store the row of one unlearning trial, columns of one value each; False if it exists."""
-        return self._publish(f"trials/{name}.parquet", columns, metadata)
-
-    def read_trial(self, name: str) -> dict[str, Any] | None:
-        """Read the row of one trial, NaN where undefined; None if it is missing."""
-        if not self.folder.exists(f"trials/{name}.parquet"):
-            return None
-        return {column: values[0].item() for column, values in self._read_columns(f"trials/{name}.parquet").items()}
-
-    def trials(self) -> list[str]:
-        """List the names of all stored trials."""
-        names = [name.removesuffix(".parquet") for name in self.folder.names("trials")]
-        return [name for name in names if not name.endswith(("-said", "-cost"))]
-
     def scenarios(self) -> list[str]:
         """List the paths, within this store, of the stores of forget sets that change the data."""
         return [f"scenarios/{name}" for name in self.folder.folders("scenarios")]
-
-    def write_predictions(self, trial: str, columns: Columns) -> bool:
-        """Store the unlearned model's logit_confidence and gap, float32 [N]; False if they exist."""
-        return self._publish(f"trials/{trial}-said.parquet", columns, {"trial": trial})
-
-    def read_predictions(self, trial: str) -> dict[str, np.ndarray] | None:
-        """Read the predictions of a trial's model for every example; None if they are missing."""
-        path = f"trials/{trial}-said.parquet"
-        return self._read_columns(path) if self.folder.exists(path) else None
-
-    def write_cost(self, theta: str, status: str, wall_s: float, examples: int) -> bool:
-        """Store the cost of a stored unlearned model; written last, it marks the files as complete."""
-        columns = {"status": np.array([status]), "wall_s": np.array([wall_s]), "examples": np.array([examples])}
-        return self._publish(f"trials/{theta}-cost.parquet", columns, {"theta": theta})
-
-    def read_cost(self, theta: str) -> dict[str, Any] | None:
-        """Read status, seconds and examples read of a stored unlearned model; None if missing."""
-        path = f"trials/{theta}-cost.parquet"
-        if not self.folder.exists(path):
-            return None
-        return {column: values[0].item() for column, values in self._read_columns(path).items()}
 
     def write_table(self, relpath: str, table: pa.Table) -> None:
         """Write a derived table, such as models.parquet, over an existing one."""

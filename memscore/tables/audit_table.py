@@ -7,6 +7,7 @@ from rich.console import Console
 
 from memscore.analysis.audit import AuditResult
 from memscore.analysis.audit_report import count_members
+from memscore.store.class_names import format_class
 from memscore.tables.bank_tables import (
     explain_unrealisable_rates,
     format_number,
@@ -23,12 +24,18 @@ ROWS_SHOWN = 5
 
 
 def print_audit(
-    console: Console, audit: AuditResult, path: str, *, notes: Sequence[str] = (), command: tuple[str, str] = ("", "")
+    console: Console,
+    audit: AuditResult,
+    path: str,
+    *,
+    notes: Sequence[str] = (),
+    command: tuple[str, str] = ("", ""),
+    names: Sequence[str] = (),
 ) -> None:
     """Print the results of an audit, the path of its table, and what can be concluded, which is the last line.
 
     Notes are lines on the file of weights and on copies; the command trains a bank that fits the model, with what it
-    still needs.
+    still needs; the names are those of the classes.
     """
     # soft_wrap leaves long lines to the terminal, so that a pipe gets each of them whole
     lines = [
@@ -41,11 +48,11 @@ def print_audit(
     if "rmia" not in audit.table.column_names:
         lines.append("RMIA      none: the bank has no validation examples to compare with")
     print_lines(console, lines)
-    print_audit_decisions(console, audit.decisions)
+    print_audit_decisions(console, audit.decisions, names)
     n_members = count_members(audit)
     if n_members is not None and 0 < n_members < audit.table.num_rows:
         print_curves(console, audit)
-    print_strongest(console, audit)
+    print_strongest(console, audit, names)
     console.print(f"every example: {path}", soft_wrap=True, markup=False)
     print_lines(console, format_conclusion(audit, command))
 
@@ -117,7 +124,7 @@ def print_curves(console: Console, audit: AuditResult) -> None:
         print_epsilon_bounds(console, audit.epsilon_bounds, audit.table.num_rows)
 
 
-def print_strongest(console: Console, audit: AuditResult) -> None:
+def print_strongest(console: Console, audit: AuditResult, names: Sequence[str] = ()) -> None:
     """Print the examples with the strongest evidence of membership."""
     evidence = np.asarray(audit.table["lira"].to_numpy(), float)
     kinds = [kind for kind in EVIDENCE_NAMES if kind in audit.table.column_names]
@@ -129,5 +136,10 @@ def print_strongest(console: Console, audit: AuditResult) -> None:
     for row in np.argsort(-np.nan_to_num(evidence, nan=-np.inf), kind="stable")[:ROWS_SHOWN].tolist():
         values = {name: audit.table[name][row].as_py() for name in audit.table.column_names}
         membership = ["yes" if values["member"] else "no"] if has_membership else []
-        table.add_row(values["id"], str(values["label"]), *(format_number(values[kind]) for kind in kinds), *membership)
+        table.add_row(
+            values["id"],
+            format_class(values["label"], names),
+            *(format_number(values[kind]) for kind in kinds),
+            *membership,
+        )
     console.print(table)

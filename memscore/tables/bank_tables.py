@@ -23,6 +23,7 @@ from memscore.plots.bank import format_label
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import RateAtFpr, TargetMean
+from memscore.store.class_names import read_names
 from memscore.tables.attack_notes import print_attack_notes
 from memscore.tables.attack_success_table import print_attack_success
 from memscore.tables.console import make_table
@@ -290,7 +291,7 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
             console.print(line, soft_wrap=True, highlight=False)
         print_attack_notes(console, arms)
     for arm in arms:
-        print_decisions(console, arm.list_decisions(), arm.suffix)
+        print_decisions(console, arm.list_decisions(), arm.suffix, read_names(table))
         if arm.outlying:
             console.print(format_outlying_models(arm.outlying), soft_wrap=True, highlight=False)
     # precision; the error between blocks includes the design's smaller variance, and needs three blocks or more

@@ -10,6 +10,7 @@ from memscore.pipeline.attack_decisions import AttackDecisions
 from memscore.statistics.calibrated_threshold import PRIORS, DecisionRates, RepeatedDecisions
 from memscore.statistics.group_leak import GroupLeak
 from memscore.statistics.intervals import Interval
+from memscore.store.class_names import format_class
 from memscore.tables.console import make_table
 from memscore.tables.outlying_line import format_outlying_models
 
@@ -18,7 +19,9 @@ PRECISION_COLUMNS = tuple(f"PPV {100 * prior:g} %" for prior in PRIORS)
 PRECISION_NOTE = f"PPV: of the flagged, members, where {', '.join(f'{100 * p:g}' for p in PRIORS)} % of all are"
 
 
-def print_decisions(console: Console, attacks: Sequence[tuple[str, AttackDecisions]], suffix: str) -> None:
+def print_decisions(
+    console: Console, attacks: Sequence[tuple[str, AttackDecisions]], suffix: str, names: Sequence[str] = ()
+) -> None:
     """Print the thresholds of an arm's attacks and what they do; of the first attack also repeats and groups."""
     table = make_table(
         "decisions by thresholds set on other models, all targets together, in percent; 95 % interval over targets",
@@ -34,11 +37,11 @@ def print_decisions(console: Console, attacks: Sequence[tuple[str, AttackDecisio
     for name, decisions in attacks[:1]:
         if line := format_repeats(decisions.repeats):
             console.print(f"{name}_{suffix} > {decisions.decided_at:.4g}: {line}", soft_wrap=True, highlight=False)
-        for line in format_groups(decisions.groups):
+        for line in format_groups(decisions.groups, names):
             console.print(f"{line}; all: reports/groups_{suffix}.parquet", soft_wrap=True, highlight=False)
 
 
-def print_audit_decisions(console: Console, decisions: AuditDecisions) -> None:
+def print_audit_decisions(console: Console, decisions: AuditDecisions, names: Sequence[str] = ()) -> None:
     """Print what an audit's threshold and calibrated ones flag, and the groups that leak most."""
     given, *calibrated = decisions.thresholds
     table = make_table(
@@ -54,7 +57,7 @@ def print_audit_decisions(console: Console, decisions: AuditDecisions) -> None:
     spread = ", ".join(f"{100 * each.expected.fpr_sd:.2f}" for each in decisions.thresholds)
     note = f"sd of one model's FPR around the expected: {spread}; {PRECISION_NOTE}"
     console.print(note, soft_wrap=True, highlight=False)
-    for line in format_groups(decisions.groups):
+    for line in format_groups(decisions.groups, names):
         console.print(line, soft_wrap=True, highlight=False)
     if decisions.outlying:
         console.print(format_outlying_models(decisions.outlying), soft_wrap=True, highlight=False)
@@ -90,16 +93,21 @@ def format_repeats(repeats: RepeatedDecisions) -> str:
     return f"{again}{wrongly}{coin_flips}"
 
 
-def format_groups(groups: Mapping[str, Sequence[GroupLeak]]) -> list[str]:
+def format_groups(groups: Mapping[str, Sequence[GroupLeak]], names: Sequence[str] = ()) -> list[str]:
     """Format the groups with the largest areas under the curve, a line for each kind that has any."""
     lines = []
     for kind, leaks in groups.items():
         defined = [leak for leak in leaks if not np.isnan(leak.auc.value)]
         largest = ", ".join(
-            f"{kind} {leak.group} {leak.auc.value:.3f} [{leak.auc.lo:.3f}, {leak.auc.hi:.3f}]"
+            f"{kind} {format_class(leak.group, names if kind == 'class' else ())} {format_auc(leak.auc)}"
             for leak in defined[:GROUPS_SHOWN]
         )
         if defined:
             least = defined[-1].auc.value
             lines.append(f"AUC within each {kind}, the largest of {len(defined)}: {largest}; the least {least:.3f}")
     return lines
+
+
+def format_auc(interval: Interval) -> str:
+    """Format an area under the curve and its interval."""
+    return f"{interval.value:.3f} [{interval.lo:.3f}, {interval.hi:.3f}]"

@@ -1,10 +1,13 @@
 """Tables of exact and near copies among the images of a bank, in a terminal."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.markup import escape
 
 from memscore.analysis.near_copies import NearCopies, describe_threshold
 from memscore.data.duplicates import SPLIT_NAMES, Copies, count_copies, split_by_group
+from memscore.store.class_names import format_class
 from memscore.store.copy_counts import COPIES_PATH
 from memscore.tables.console import make_table
 from memscore.tables.duplicates_lines import format_copies, print_copies
@@ -12,7 +15,7 @@ from memscore.tables.duplicates_lines import format_copies, print_copies
 ROWS_SHOWN = 10
 
 
-def print_copies_table(console: Console, copies: Copies, store: str) -> None:
+def print_copies_table(console: Console, copies: Copies, store: str, names: Sequence[str] = ()) -> None:
     """Print the first groups of exact copies, and what all of them mean."""
     groups, numbers = split_by_group(copies.groups), copies.split_numbers
     counts = count_copies(copies)
@@ -21,27 +24,28 @@ def print_copies_table(console: Console, copies: Copies, store: str) -> None:
         return
     table = make_table(f"exact copies: {len(groups)} images that occur more than once", ("id", "labels", *SPLIT_NAMES))
     for rows in groups[:ROWS_SHOWN]:
-        labels = " ".join(map(str, sorted(set(copies.labels[rows].tolist()))))
+        labels = ", ".join(format_class(label, names) for label in sorted(set(copies.labels[rows].tolist())))
         in_splits = [str(int((numbers[rows] == number).sum())) for number in range(len(SPLIT_NAMES))]
-        table.add_row(escape(str(copies.ids[rows[0]])), labels, *in_splits)
+        table.add_row(escape(str(copies.ids[rows[0]])), escape(labels), *in_splits)
     console.print(table)
     print_copies(console, counts)
     console.print(f"every example with a copy: {store}/{COPIES_PATH}", soft_wrap=True, highlight=False, markup=False)
 
 
-def print_near_copies(console: Console, near: NearCopies, path: str) -> None:
+def print_near_copies(console: Console, near: NearCopies, path: str, names: Sequence[str] = ()) -> None:
     """Print the most similar pairs of different images, and where the threshold comes from."""
     n = near.table.num_rows
     title = f"near copies by {near.space}: {n} of {near.compared} different images"
     table = make_table(title, ("id", "label", "nearest", "its label", "cosine"))
-    names = ("id", "label", "nearest_id", "nearest_label", "similarity")
+    columns = ("id", "label", "nearest_id", "nearest_label", "similarity")
     seen: set[frozenset[str]] = set()
-    for values in near.table.select(names).slice(0, 2 * ROWS_SHOWN).to_pylist():
+    for values in near.table.select(columns).slice(0, 2 * ROWS_SHOWN).to_pylist():
         # two images that are each other's nearest are one pair
         pair = frozenset((values["id"], values["nearest_id"]))
         if pair not in seen and len(seen) < ROWS_SHOWN:
             seen.add(pair)
-            *texts, cosine = values.values()
+            labels = {key: format_class(values[key], names) for key in ("label", "nearest_label")}
+            *texts, cosine = (values | labels).values()
             table.add_row(*(escape(str(text)) for text in texts), f"{cosine:.5f}")
     if n:
         console.print(table)

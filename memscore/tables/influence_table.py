@@ -6,6 +6,7 @@ from rich.markup import escape
 
 from memscore.analysis.influence_pairs import MAX_FALSE_SHARE, InfluenceResult
 from memscore.plots.bank import format_label
+from memscore.store.class_names import name_labels
 from memscore.store.store import Store
 from memscore.tables.bank_tables import format_number, format_unfinished
 from memscore.tables.console import make_table
@@ -87,7 +88,7 @@ def print_strongest(console: Console, result: InfluenceResult, store: Store) -> 
     """Print the pairs with the largest influence."""
     title = "most influential strong pairs" if result.strong.any() else "no pair is strong; the most influential ones"
     columns = ("target", "label", "training example", "label", "influence", "s.e.", "memorization", "q")
-    table, examples = make_table(title, columns), store.examples()
+    table, examples = make_table(title, columns), name_labels(store.examples(), store.class_names)
     for row in result.strongest()[:ROWS_SHOWN].tolist():
         [pair] = result.table.slice(row, 1).to_pylist()
         table.add_row(

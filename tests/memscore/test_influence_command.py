@@ -77,7 +77,7 @@ def bank(whole, tmp_path):
 
 
 def get_data_path(store):
-    """The manifest of a bank of a file knows the file's name, not where it lies."""
+    """The file beside a store; data.json of a copy has the path of the file beside the copied store."""
     return str(Path(store.url).parent / "twins.npz")
 
 
@@ -292,10 +292,10 @@ def test_the_reader_names_what_is_missing(bank, capsys):
 
 
 def test_pictures_need_images_and_rows_do_not(bank, capsys):
-    """The file's name alone does not find it again."""
+    """The path of the file is on record; where it is not there, the message says what to give."""
+    bank.write_origin({"path": "/moved/twins.npz"})
     error = get_error([bank.url], capsys)
-    assert "the bank's data 'twins' cannot be read again" in error
-    assert "--data takes" in error
+    assert "were read from /moved/twins.npz, which is not there; give --data PATH" in error
     assert error.endswith("--pictures 0 does without images")
     assert not bank.folder.names("influence")
     assert main([bank.url, "--pictures", "0"]) == 0

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from memscore.data.datasets import load_dataset
-from unlearn.forget_sets import FORGET_SETS, changes_data, find_kind, inject_forget_set, select_forget_set
+from memscore.score_registry import resolve_alias
+from unlearn.forget_sets import (
+    FORGET_SETS,
+    changes_data,
+    find_kind,
+    inject_forget_set,
+    resolve_score_alias,
+    select_forget_set,
+)
 from unlearn.measures.entanglement import entanglement_score
 
 
@@ -234,3 +242,17 @@ def test_every_kind_is_found_by_what_the_page_says_of_it(name):
 def test_a_kind_that_keeps_the_data_is_not_injected(splits):
     with pytest.raises(ValueError, match="class:0 does not change the training data"):
         inject_forget_set("class:0", 5, splits, 0)
+
+
+def test_a_score_without_its_dot_is_the_same_specification():
+    def find_name(name):
+        return resolve_alias(name, ["memorization_k0.500", "aum"])
+
+    for spec in (
+        "memorization_k0_500:high",
+        "entanglement-at-memorization_k0_500:low",
+        "aum:twin",
+        "class:3",
+        "random",
+    ):
+        assert resolve_score_alias(spec, find_name) == spec.replace("k0_500", "k0.500")

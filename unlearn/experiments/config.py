@@ -55,7 +55,7 @@ class ExperimentConfig:
         select: which selection: oracle, blind (oracle-free), or both.
         tune_forget: forget set for tuning (default: another of the same kind; same: the judged one).
         seed: of all random draws.
-        data: the bank's data set by name or path, if its manifest is not enough to find it.
+        data: where the bank's data are now, by name or path, or module:function (default: where they were read).
         folder: folder of the data set.
         other: a second bank with augmentation, for proxies.
         risk: score by which rsu ranks: attack_success, soft_attack_success, ... (default: the loss of theta_o).

@@ -67,7 +67,9 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
     store, cache = Store.open(config.store, check_manifest=True), SplitsCache()
     # 2. The score: a user's, else the store's. Experiments that read none keep the placeholder in their identity.
     if depends_on_score(experiment, resolved):
-        resolved = replace(resolved, score=config.score or find_default_score(store))
+        resolved = replace(
+            resolved, score=store.find_score_name(config.score) if config.score else find_default_score(store)
+        )
     elif config.score:
         raise ValueError(f"--score {config.score}: {config.name} reads no score that a user names; leave it out")
     if config.risk is not None:

@@ -15,6 +15,7 @@ from memscore.pipeline.jobs import OriginalJob, compute_job_key
 from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent, judge_not_lower
 from memscore.store.store import Store
+from memscore.store.trial_files import read_predictions
 from memscore.training.evaluation import gap
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import (
@@ -90,7 +91,7 @@ def compute_margins(store: Store, row: Row, forget: tuple[int, ...], trial_data:
     """Compute the label's logit minus the largest other, on every example; None if the run diverged."""
     # A trial stores its predictions; the oracle and theta_o are stored models with outputs.
     if row["contender"] not in {ORACLE, "original"}:
-        predictions = store.read_predictions(row["trial"])
+        predictions = read_predictions(store, row["trial"])
         return None if predictions is None else predictions["gap"]
     # Their key hashes the removed rows, none for theta_o.
     removed = forget if row["contender"] == ORACLE else ()

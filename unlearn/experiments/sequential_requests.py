@@ -23,6 +23,7 @@ from memscore.proxies.holdout_retraining import build_fine_tuning_recipe, holdou
 from memscore.seeds import generator
 from memscore.statistics.inequality import gini, lorenz
 from memscore.store.store import Store
+from memscore.store.trial_files import read_trial
 from memscore.store.visibility import open_visible_store
 from memscore.training.numerics import float32_matmul, open_device, single_threaded
 from memscore.training.precision import require_precision
@@ -247,7 +248,7 @@ def read_rows(store: Store, sequence: RequestSequence) -> list[Row]:
     for number, trial in enumerate(sequence.trials, start=1):
         # Doing nothing, then the oracle, then theta_u: the last row of a round is the one whose cost is carried over.
         for round_trial in (*make_reference_trials(trial)[::-1], trial):
-            row = dict(store.read_trial(trial_key(store, round_trial)) or {}) | describe_trial(store, round_trial)
+            row = dict(read_trial(store, trial_key(store, round_trial)) or {}) | describe_trial(store, round_trial)
             is_unlearned = round_trial is trial
             is_baseline = round_trial.algorithm == ORIGINAL and not is_unlearned
             # skew[0] is before the first round. A sequence that diverged has no network to compute a skew of.

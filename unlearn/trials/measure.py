@@ -12,6 +12,7 @@ from memscore.models.architectures import Classifier
 from memscore.models.random_state import seed_generators
 from memscore.seeds import torch_seed
 from memscore.store.store import Store
+from memscore.store.trial_files import read_predictions
 from memscore.training.device_data import DeviceImages
 from memscore.training.evaluation import choose_evaluation_batch, predict_embeddings, predict_logits
 from memscore.training.recipes import Recipe
@@ -134,7 +135,7 @@ def load_population_inputs(
     Where a run diverged, its oracle is left out too, so that the groups stay paired by original. Raises ValueError for
     fewer than MIN_POPULATION pairs.
     """
-    sides = [{t.index: store.read_predictions(trial_key(store, t)) for t in trials} for trials in (unlearned, oracles)]
+    sides = [{t.index: read_predictions(store, trial_key(store, t)) for t in trials} for trials in (unlearned, oracles)]
     # None is a diverged run, which has no predictions.
     paired_indices = [
         i for i, predictions in sides[0].items() if predictions is not None and sides[1].get(i) is not None

@@ -22,7 +22,7 @@ class TrialRequest:
         seeds: number of originals, each with its own oracle.
         measures: beyond the core ones; `unlearn list measures` lists all.
         seed: of the forget set's draw, and of the algorithm's random streams.
-        data: the bank's data set by name or path, if its manifest is not enough to find it.
+        data: where the bank's data are now, by name or path, or module:function (default: where they were read).
         folder: folder of the data set.
     """
 

@@ -29,6 +29,7 @@ from memscore.pipeline.start_weights import load_weights
 from memscore.seeds import generator, torch_seed
 from memscore.store.json_records import hash_record
 from memscore.store.store import Store
+from memscore.store.trial_files import read_cost, read_trial, write_cost, write_predictions, write_trial
 from memscore.store.visibility import open_visible_store
 from memscore.training.evaluation import gap, logit_confidence
 from memscore.training.numerics import float32_matmul, is_finite, open_device, single_threaded
@@ -60,17 +61,17 @@ def run_trial(trial: TrialConfig, trial_data: TrialData) -> Row:
         logits, labels = torch.from_numpy(np.array(inputs.judged.logits)), torch.from_numpy(np.array(trial_data.labels))
         # Predictions and model come before the row: a stored row implies that the rest is stored.
         predictions = {"logit_confidence": logit_confidence(logits, labels).numpy(), "gap": gap(logits, labels).numpy()}
-        store.write_predictions(key, predictions)
+        write_predictions(store, key, predictions)
     if trial.save_model:
         write_model(store, model_key(store, trial), theta_u, row)
-    store.write_trial(key, {column: np.array([value]) for column, value in row.items()}, {"trial": key})
+    write_trial(store, key, {column: np.array([value]) for column, value in row.items()}, {"trial": key})
     return row
 
 
 def read_stored_row(store: Store, trial: TrialConfig) -> Row | None:
     """Read the row of a trial; None if there is none, or if its model is requested and not stored."""
-    row = store.read_trial(trial_key(store, trial))
-    if row is None or (trial.save_model and store.read_cost(model_key(store, trial)) is None):
+    row = read_trial(store, trial_key(store, trial))
+    if row is None or (trial.save_model and read_cost(store, model_key(store, trial)) is None):
         return None
     # An equal forget set may be stored under another name: the row gets that of this trial.
     return row | describe_trial(store, trial)
@@ -79,7 +80,7 @@ def read_stored_row(store: Store, trial: TrialConfig) -> Row | None:
 def write_model(store: Store, key: str, theta: nn.Module, cost: Row) -> None:
     """Store a network, and then its cost, which marks it as complete."""
     store.write_weights(key, theta.state_dict())
-    store.write_cost(key, cost["status"], cost["wall_s"], cost["examples"])
+    write_cost(store, key, cost["status"], cost["wall_s"], cost["examples"])
 
 
 def add_costs(cost: Row, earlier: Row) -> Row:
@@ -192,7 +193,7 @@ def load_latest_checkpoint(
     # The longest prefix first. Of a diverged run theta_o is stored, which is no start.
     for number in range(len(trial.before), 0, -1):
         key = model_key(store, trial.truncate(number))
-        cost = store.read_cost(key)
+        cost = read_cost(store, key)
         if cost is not None and cost["status"] == "ok":
             return number, load_network(store, key, device), cost
     return 0, theta_o, {"wall_s": 0.0, "examples": 0}

@@ -10,15 +10,15 @@ import numpy as np
 from cluster.pool import Failure, Pool
 from memscore.data.duplicates import Copies, find_copies
 from memscore.data.splits import Splits, build_examples_table
-from memscore.pipeline.config import reload_splits
 from memscore.pipeline.jobs import OriginalJob
+from memscore.pipeline.reload_data import reload_splits
 from memscore.pipeline.start_weights import load_start_weights, require_same_network, store_start_weights
 from memscore.pipeline.tables import write_models_table
 from memscore.pipeline.train_bank import ProgressCallback, TrainingSummary
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
 from memscore.training.precision import require_precision
-from unlearn.forget_sets import ForgetSet, changes_data, inject_forget_set, select_forget_set
+from unlearn.forget_sets import ForgetSet, changes_data, inject_forget_set, resolve_score_alias, select_forget_set
 from unlearn.oracles import TrialData, build_trial_data, train_reference_models
 from unlearn.trials.config import Row, TrialConfig
 from unlearn.trials.forgotten_copies import add_copies
@@ -179,6 +179,8 @@ def open_context(
     """
     require_same_network(bank_store)
     splits = (cache or SplitsCache()).read(bank_store, data, folder)
+    score_store, notes = open_score_store(bank_store, scores_of)
+    forget = resolve_score_alias(forget, score_store.find_score_name)
     injected, trial_store = None, bank_store
     if changes_data(forget):
         # Changed data train other models: they get a store of their own, named by what decides the change.
@@ -188,7 +190,6 @@ def open_context(
         trial_store = Store.create(f"{bank_store.url}/scenarios/{slug}-s{seed}", manifest, build_examples_table(splits))
         load_start_weights(bank_store)
         store_start_weights(trial_store)
-    score_store, notes = open_score_store(bank_store, scores_of)
     return UnlearningContext(
         forget=forget,
         size=size,

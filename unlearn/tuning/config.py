@@ -52,7 +52,7 @@ class SweepConfig:
         measures: measures of judged trials beyond the core ones; `unlearn list measures` lists all.
         seed: of all random draws.
         name: of the sweep's folder in the store (default: a hash of the options).
-        data: the bank's data set by name or path, if its manifest is not enough to find it.
+        data: where the bank's data are now, by name or path, or module:function (default: where they were read).
         folder: folder of the data set.
     """
 

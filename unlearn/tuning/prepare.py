@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 from cluster.pool import Pool
 from memscore.store.store import Store
-from unlearn.forget_sets import find_score_name
+from unlearn.forget_sets import find_score_name, resolve_score_alias
 from unlearn.trials.forecast import STORED_TRIAL_S, forecast_trials
 from unlearn.trials.measure import select_measures, select_population_measures
 from unlearn.trials.setup import (
@@ -92,7 +92,14 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> Prep
         cache=cache,
     )
     context.check_forget_set()
-    # the full name is part of the sweep's identity, so that both ways of writing it are one sweep
+    # full names are part of the sweep's identity, so that all ways of writing them are one sweep
+    find_name = context.score_store.find_score_name
+    config = replace(
+        config,
+        forget=context.forget,
+        tune_forget=resolve_score_alias(config.tune_forget, find_name),
+        scores=tuple(map(find_name, config.scores)),
+    )
     if config.risk is not None:
         config = replace(config, risk=complete_score_name(context.score_store, config.risk))
     methods = build_methods(config, context.store.manifest.architecture)
@@ -110,6 +117,7 @@ def complete_score_name(store: Store, name: str) -> str:
 
     A stored score, and a name that no stored score begins with, stay as they are. ValueError if there are several.
     """
+    name = store.find_score_name(name)
     stored = [file.removesuffix(".parquet") for file in store.folder.names("scores")]
     candidates = sorted(score for score in stored if name and score.startswith(f"{name}_k"))
     if name in stored or not candidates:

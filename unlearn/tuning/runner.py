@@ -16,6 +16,7 @@ import numpy as np
 
 from cluster.pool import Pool
 from memscore.pipeline.jobs import OriginalJob, compute_job_key
+from memscore.store.trial_files import read_trial
 from unlearn.algorithms import get_algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.meta.partition import Parts, align_scores, merge_parts
@@ -364,7 +365,7 @@ class Sweep:
 
     def _read_row(self, trial: str) -> Row:
         """Read the row of a tuning trial, which its configuration result says is stored."""
-        row = self.store.read_trial(trial)
+        row = read_trial(self.store, trial)
         if row is None:
             raise FileNotFoundError(f"trial {trial} was removed while the sweep ran; the same command makes it again")
         return row

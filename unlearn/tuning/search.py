@@ -39,6 +39,7 @@ from cluster.search_space import Search
 from memscore.pipeline.train_bank import ProgressCallback
 from memscore.store.json_records import encode_record, hash_record, read_records
 from memscore.store.store import Store
+from memscore.store.trial_files import list_trials
 from memscore.store.visibility import open_visible_store
 from memscore.training.precision import require_precision
 from unlearn.algorithms import get_algorithm
@@ -263,7 +264,7 @@ def run_searches(
     """
     store, sampler = context.store, config.sampler
     # 1. What is stored: a configuration counts only while all its rows exist.
-    trials = set(store.trials())
+    trials = set(list_trials(store))
     results = {
         name: deduplicate_results(read_config_results(store, search, trials)) for name, search in searches.items()
     }

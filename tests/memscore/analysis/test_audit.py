@@ -20,8 +20,9 @@ from memscore.analysis.audit import compute_roc_summary, run_audit
 from memscore.analysis.user_model import build_member_mask, load_user_model, resolve_normalization
 from memscore.data.id_lists import read_id_list
 from memscore.models.architectures import build_network
-from memscore.pipeline.config import BankConfig, reload_splits
+from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob, run_job
+from memscore.pipeline.reload_data import reload_splits
 from memscore.pipeline.train_bank import build_shared_data, train_missing
 from memscore.statistics.epsilon_bound import clopper_pearson, epsilon_lower_bound
 from memscore.store.parquet import check_content, decode

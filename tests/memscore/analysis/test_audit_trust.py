@@ -25,7 +25,8 @@ from memscore.analysis.audit_trust import (
 from memscore.analysis.shadow_targets import ShadowTargets
 from memscore.data.datasets import load_dataset
 from memscore.models.architectures import build_network
-from memscore.pipeline.config import BankConfig, reload_splits
+from memscore.pipeline.config import BankConfig
+from memscore.pipeline.reload_data import reload_splits
 from memscore.pipeline.train_bank import build_shared_data, train_missing
 from memscore.statistics.intervals import Interval
 from memscore.statistics.shadow_fit import Limits

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from memscore.bank import main
+from memscore.data.datasets import load_dataset
 from memscore.estimators.cscore import cscore
 from memscore.estimators.memorization import memorization
 from memscore.store.store import Store
@@ -218,3 +219,21 @@ def test_a_store_that_estimate_made_takes_no_imported_models(arrays, capsys):
     bank(folder / "bank")
     assert run_import(folder, "--gap", folder / "gap.npy") == 2
     assert "was trained by memscore.estimate and stays so" in capsys.readouterr().err
+
+
+def test_labels_and_ids_beside_data_are_compared_row_by_row(tmp_path, capsys):
+    splits, rng = load_dataset("digits", validation=0.0), np.random.default_rng(0)
+    n = len(splits.train)
+    np.save(tmp_path / "member.npy", rng.random((4, n)) < 0.5)
+    np.save(tmp_path / "gap.npy", rng.normal(size=(4, n)))
+    np.save(tmp_path / "labels.npy", splits.train.labels)
+    np.save(tmp_path / "other.npy", splits.train.labels[::-1])
+    np.save(tmp_path / "ids.npy", splits.train.ids[::-1])
+    common = ("--gap", tmp_path / "gap.npy", "--data", "digits")
+    for option, file in (("--labels", "other"), ("--ids", "ids")):
+        assert run_import(tmp_path, *common, option, tmp_path / f"{file}.npy") == 2
+        line = capsys.readouterr().err
+        assert re.search(rf"{option} and --data digits differ in \d+ of {n} rows: row 0 is .* in another order", line)
+    assert not (tmp_path / "bank").exists()
+    assert run_import(tmp_path, *common, "--labels", tmp_path / "labels.npy") == 0
+    assert "order: every row of --labels is that of --data digits" in capsys.readouterr().out

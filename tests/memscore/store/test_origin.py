@@ -84,3 +84,26 @@ def test_what_was_learned_later_stays_and_a_damaged_record_is_written_anew(tmp_p
     assert store.read_origin() is None
     store.write_origin({"path": "/c"})
     assert store.read_origin() == {"path": "/c"}
+
+
+def test_names_of_classes_are_beside_their_numbers_in_tables_that_are_read(small, tmp_path):
+    copy = shutil.copytree(small, tmp_path / "bank")
+    store, names = Store.open(copy), [f"class {k}" for k in "abcdefghij"]
+    assert store.class_names == tuple("0123456789")
+    store.write_origin({"class_names": names})
+    assert store.class_names == tuple(names)
+    stored, read = store.read_table("scores.parquet"), store.scores(aliases=True)
+    assert read["label_name"].to_pylist() == [names[label] for label in stored["label"].to_pylist()]
+    assert "label_name" not in stored.column_names
+    assert read["memorization_k0_500"].equals(stored["memorization_k0.500"])
+    assert store.scores().column_names[: len(stored.column_names)] == stored.column_names
+    # names that are not one for each class are none
+    store.write_origin({"class_names": names[:3]})
+    assert store.class_names == tuple("0123456789")
+
+
+def test_a_score_is_found_by_its_name_without_a_dot(small):
+    store = Store.open(small)
+    np.testing.assert_array_equal(store.score("memorization_k0_500")[1], store.score("memorization_k0.500")[1])
+    with pytest.raises(ValueError, match=r"unknown score 'memorization_k0_5'; did you mean 'memorization_k0\.500'"):
+        store.score("memorization_k0_5")

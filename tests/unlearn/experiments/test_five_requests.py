@@ -11,6 +11,7 @@ from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import OriginalJob, compute_job_key
 from memscore.pipeline.runner import estimate
 from memscore.statistics.inequality import gini
+from memscore.store.trial_files import read_cost
 from memscore.store.verify import verify
 from tests.fixtures import tiny
 from tests.fixtures.opened import open_bank
@@ -119,7 +120,7 @@ def test_a_round_forgets_nothing_twice_and_goes_on_from_the_round_before(lab):
             assert second.steps[:parts] == first.steps
             assert {row for step in second.steps[parts:] for row in step.rows} == set(second.judged)
             assert model_key(bank.store, second.truncate(parts)) == model_key(bank.store, first)
-            assert bank.store.read_cost(model_key(bank.store, first))["status"] == "ok"
+            assert read_cost(bank.store, model_key(bank.store, first))["status"] == "ok"
     assert (
         find_trial(pool, VANILLA, 1, 1).forget == find_trial(pool, REFINED, 1, 1).forget
     )  # one theta_o chose for both

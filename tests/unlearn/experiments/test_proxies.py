@@ -3,6 +3,7 @@
 import pytest
 
 from memscore.store.store import Store
+from memscore.store.trial_files import list_trials
 from tests.fixtures import tiny
 from unlearn.experiments import proxies
 from unlearn.experiments.config import PROXIES, ExperimentConfig
@@ -33,7 +34,7 @@ def test_every_score_and_both_banks_are_judged(banks):
         assert {row["variant"] for row in rows if row["select"]} == {"vanilla", "shuffle", f"rum {name}"}
     assert not result.incomplete
     assert "the second bank's recipe differs in" in result.remarks[0]
-    assert {*Store.open(banks[1]).trials()} & {row["trial"] for row in result.results[f"{OTHER_PREFIX}holdout"]}
+    assert {*list_trials(Store.open(banks[1]))} & {row["trial"] for row in result.results[f"{OTHER_PREFIX}holdout"]}
     assert bytes(prepared.store.folder.read(f"{path}/figure.png"))[:4] == b"\x89PNG"
 
 

@@ -13,6 +13,7 @@ from memscore.pipeline.config import BankConfig
 from memscore.pipeline.runner import estimate
 from memscore.statistics.claims import judge_equivalent, judge_not_lower
 from memscore.statistics.intervals import Interval
+from memscore.store.trial_files import read_predictions
 from tests.fixtures import tiny
 from tests.fixtures.opened import open_bank
 from unlearn.experiments.base import SweepRunner
@@ -68,7 +69,7 @@ def test_parts_are_thirds_by_the_score(lab):
     rows = np.array(result.sweeps["union"].judged_set.rows)
     rising = rows[np.argsort(values[rows], kind="stable")]
     for row in select_rows(result.results["union"], variant=ORDERS[0], level=1):
-        margins = bank.store.read_predictions(row["trial"])["gap"]
+        margins = read_predictions(bank.store, row["trial"])["gap"]
         for name, part in zip(PARTS, np.split(rising, 3), strict=True):
             assert row[f"right_{name}"] == (margins[part] > 0).mean()
 

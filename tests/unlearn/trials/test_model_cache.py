@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from memscore.pipeline.config import reload_splits
 from memscore.pipeline.jobs import OriginalJob, compute_job_key
+from memscore.pipeline.reload_data import reload_splits
 from memscore.store.store import Store
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn.oracles import build_reference_jobs, build_trial_data, train_reference_models

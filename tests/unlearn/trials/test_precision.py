@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from memscore.pipeline.config import BankConfig
+from memscore.store.trial_files import write_trial
 from tests.fixtures.opened import open_bank
 from unlearn.experiments.sequential_requests import compute_proxies
 from unlearn.trials.config import TrialConfig, trial_key
@@ -73,7 +74,7 @@ def test_algorithms_and_searches_do_not_run_and_stored_rows_are_read(store):
         with pytest.raises(ValueError, match=REFUSED):
             run()
     key = trial_key(store, trial)
-    store.write_trial(key, {"tow": np.array([0.5])}, {"trial": key})
+    write_trial(store, key, {"tow": np.array([0.5])}, {"trial": key})
     [row], failed = run_trials([replace(trial, seed=0)], None, Untouched())
     assert (row["tow"], failed) == (0.5, [])
 

@@ -9,6 +9,7 @@ import pytest
 
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.runner import estimate
+from memscore.store.trial_files import read_cost, read_predictions
 from memscore.store.verify import verify
 from tests.fixtures.opened import open_bank
 from tests.memscore.pipeline.test_jobs import InOrder
@@ -73,9 +74,9 @@ def test_a_kept_beginning_changes_no_bit_and_no_cost(bank):
     whole = run_trial(trial, trial_data)
     store.folder.remove(f"trials/{whole['trial']}.parquet")
     run_trial(replace(trial, save_checkpoints=True), trial_data)
-    assert store.read_cost(model_key(store, trial.truncate(1)))["examples"] == 190
-    assert store.read_cost(model_key(store, trial.truncate(2)))["status"] == "ok"
-    assert store.read_cost(model_key(store, trial)) is None
+    assert read_cost(store, model_key(store, trial.truncate(1)))["examples"] == 190
+    assert read_cost(store, model_key(store, trial.truncate(2)))["status"] == "ok"
+    assert read_cost(store, model_key(store, trial)) is None
     store.folder.remove(f"trials/{whole['trial']}.parquet")
     resumed = run_trial(trial, trial_data)
     same(whole, resumed)
@@ -95,7 +96,7 @@ def test_a_beginning_is_a_trial_of_its_own_on_what_it_has_forgotten(bank):
     assert trial.before == trial.part == ()
     row = run_trial(replace(trial, save_model=True), trial_data)
     assert row["n_forget"] == 10
-    assert store.read_predictions(row["trial"])["gap"].shape == (trial_data.labels.shape[0],)
+    assert read_predictions(store, row["trial"])["gap"].shape == (trial_data.labels.shape[0],)
 
 
 def test_to_put_a_beginning_on_file_is_no_part_of_what_algorithms_cost(bank, monkeypatch):

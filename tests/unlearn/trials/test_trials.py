@@ -15,6 +15,7 @@ from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import OriginalJob, compute_job_key, run_job
 from memscore.pipeline.runner import estimate
 from memscore.store.store import Store
+from memscore.store.trial_files import list_trials
 from memscore.store.verify import verify
 from tests.fixtures.opened import open_bank
 from tests.memscore.pipeline.test_jobs import InOrder
@@ -103,7 +104,7 @@ def test_the_original_is_at_no_distance_from_itself(trained_store, trial_data):
 
 def test_a_row_is_on_file_and_is_not_made_twice(trained_store, trial_data, monkeypatch):
     first = run_trial(config(trained_store), trial_data)
-    assert first["trial"] in trained_store.trials()
+    assert first["trial"] in list_trials(trained_store)
     monkeypatch.setattr("unlearn.trials.runner.apply_algorithms", None)
     np.testing.assert_equal(run_trial(config(trained_store), trial_data), first)
     assert first["examples"] == 10 * (200 - len(FORGET))
@@ -350,12 +351,12 @@ def test_a_bank_says_how_many_trials_and_oracles_it_has(tmp_path, capsys):
     assert inner == TrialsStatus(
         place="scenarios/canaries-of-40-s0", originals=1, oracles=1, trials=2, read=2, diverged=0
     )
-    store.folder.replace(f"trials/{store.trials()[0]}.parquet", b"spoilt")
+    store.folder.replace(f"trials/{list_trials(store)[0]}.parquet", b"spoilt")
     assert status.main([store.url]) == 0
     output = capsys.readouterr().out
     assert "unlearning: 6 trials, 2 diverged of the 5 that were read; originals 2, oracles 2" in output
     assert "unlearning in scenarios/" in output
-    assert f"{store.trials()[0]}.parquet is damaged" in "".join(output.split("\n"))
+    assert f"{list_trials(store)[0]}.parquet is damaged" in "".join(output.split("\n"))
 
 
 def test_trials_leave_no_table_of_models_behind_the_times(tmp_path):

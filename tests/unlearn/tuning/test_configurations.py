@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 
+from memscore.store.trial_files import read_trial
 from tests.fixtures.sweeps import SCORE, RecordingSearch, make_config, read_files, run_sweep
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig
@@ -176,10 +177,10 @@ def test_an_attempt_whose_trial_was_set_aside_is_made_again(store, plain):
     lost = result.states[0].chosen[0]
     [removed] = lost["trials"]
     sweep = prepare_sweep(make_config(store, budget=3))  # another test's attempt is on file
-    before = sweep.context.store.read_trial(removed)
+    before = read_trial(sweep.context.store, removed)
     sweep.context.store.folder.remove(f"trials/{removed}.parquet")
     backend = RecordingSearch()
     again = sweep.run(InOrder(), backend, "cpu")
     assert lost["values"] in [values for _, values in backend.configs]
-    assert sweep.context.store.read_trial(removed)["tow_validation"] == before["tow_validation"]
+    assert read_trial(sweep.context.store, removed)["tow_validation"] == before["tow_validation"]
     assert {row["trial"] for row in result.tuning_rows} <= {row["trial"] for row in again.tuning_rows}

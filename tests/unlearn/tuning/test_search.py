@@ -8,6 +8,7 @@ import pytest
 
 from memscore.store.json_records import hash_record
 from memscore.store.store import Store
+from memscore.store.trial_files import list_trials, read_trial
 from tests.fixtures.opened import open_bank
 from tests.fixtures.sweeps import BANK
 from tests.memscore.pipeline.test_jobs import InOrder
@@ -183,8 +184,8 @@ def test_an_attempt_is_means_over_originals_and_is_kept(trained_store):
     both = tuple(trial("neggrad-plus", store.url, index=index, params=(("epochs", 1),)) for index in (0, 1))
     search, values = HyperparameterSearch(trials=both, guide="blind"), {"lr": 0.02, "beta": 0.9}
     results = evaluate_config(search, values, trial_data)
-    rows = [store.read_trial(name) for name in results["trials"]]
-    bases = [row for row in map(store.read_trial, store.trials()) if row["algorithm"] == "original"]
+    rows = [read_trial(store, name) for name in results["trials"]]
+    bases = [row for name in list_trials(store) if (row := read_trial(store, name))["algorithm"] == "original"]
     assert [json.loads(row["config"])["lr"] for row in rows] == [0.02, 0.02]
     assert sorted(row["index"] for row in bases) == [0, 1]
     by_index = {row["index"]: row for row in bases}
@@ -194,7 +195,7 @@ def test_an_attempt_is_means_over_originals_and_is_kept(trained_store):
     )
     assert results["objective"] == results["blind"]
     assert results["examples"] == sum(row["examples"] for row in rows)
-    [stored] = read_config_results(store, search, store.trials())
+    [stored] = read_config_results(store, search, list_trials(store))
     assert stored == {"values": values, **{name: results[name] for name in results if name != "objective"}}
     assert store.folder.exists(f"attempts/{search.key(store)}/{hash_record(values)}.json")
 
@@ -219,7 +220,7 @@ def test_a_diverged_attempt_counts_nothing_and_is_kept(trained_store):
     search = HyperparameterSearch(trials=(trial("gradient-ascent", store.url),))
     results = evaluate_config(search, {"lr": 1e30}, trial_data)
     assert (results["tow"], results["blind"], results["diverged"]) == (0.0, -1.0, 1)
-    assert select_config(read_config_results(store, search, store.trials()), "oracle") is None
+    assert select_config(read_config_results(store, search, list_trials(store)), "oracle") is None
 
 
 def test_what_is_undefined_comes_back_from_file_as_such(trained_store, monkeypatch):
@@ -227,7 +228,7 @@ def test_what_is_undefined_comes_back_from_file_as_such(trained_store, monkeypat
     monkeypatch.setattr("unlearn.tuning.search.oracle_free_objective", lambda row, base: math.nan)
     search = HyperparameterSearch(trials=(trial("finetune", store.url, params=(("epochs", 1),)),))
     evaluate_config(search, {"lr": 0.01}, trial_data)
-    [stored] = read_config_results(Store.open(store.url), search, store.trials())
+    [stored] = read_config_results(Store.open(store.url), search, list_trials(store))
     assert math.isnan(stored["blind"])
     assert select_config([stored], "blind") is None
     assert select_config([stored], "oracle") is stored
