@@ -11,9 +11,9 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from memscore.cli.options import Maybe
+from memscore.tables.console import open_console
 
 
 def audit_model(
@@ -73,7 +73,7 @@ def audit_model(
         from memscore.tables.audit_table import print_audit
         from memscore.training.numerics import resolve_device
 
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = open_console()
     check_out(out)
     bank = Store.open(store, check_manifest=True)
     torch_device = resolve_device(device)

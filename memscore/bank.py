@@ -11,10 +11,10 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from memscore.analysis.external_arrays import ExternalArrays
 from memscore.cli.options import Maybe
+from memscore.tables.console import open_console
 
 
 def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> int:
@@ -90,7 +90,7 @@ def list_duplicates(
     bank = Store.open(store, check_manifest=True)
     splits = reload_splits(bank, data, folder)
     copies = find_copies(splits, bank.manifest.split_sizes)
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = open_console()
     with bank.lock():
         write_copies_table(bank, copies)
         print_copies_table(console, copies, bank.folder.display_name)
@@ -109,7 +109,7 @@ def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> 
         from memscore.tables import bank_tables
 
     result = import_bank(source)
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = open_console()
     bank_tables.print_result(console, result, Store.open(source.store).folder.display_name)
     return 0
 

@@ -8,9 +8,9 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from memscore.cli.options import Maybe
+from memscore.tables.console import open_console
 
 
 def compare_bank_scores(store: tyro.conf.Positional[str], arm: Maybe[str] = None, draws: int = 200) -> int:
@@ -35,7 +35,7 @@ def compare_bank_scores(store: tyro.conf.Positional[str], arm: Maybe[str] = None
 
     if draws < 10:
         raise ValueError(f"--draws must be 10 or more for an interval, got {draws}; 200 is the default")
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = open_console()
     bank = Store.open(store, check_manifest=True)
     comparison = compare_scores(bank, arm, draws=draws)
     print_fidelity(console, comparison)

@@ -9,9 +9,9 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from memscore.cli.options import Maybe
+from memscore.tables.console import open_console
 
 
 def find_bank_influence(
@@ -56,7 +56,7 @@ def find_bank_influence(
 
     if not 0 <= pictures <= MAX_PICTURES:
         raise ValueError(f"--pictures must lie in 0 to {MAX_PICTURES}, got {pictures}; the file has every pair")
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = open_console()
     bank = Store.open(store, check_manifest=True)
     with bank.lock():  # a running estimate would add shards and make this result stale
         name = select_arm(bank, arm)

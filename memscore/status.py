@@ -12,13 +12,13 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from memscore.cli.options import Maybe
 from memscore.monitoring.status import VarianceCache, compute_bank_status, find_latest_store
 from memscore.store.json_records import replace_nonfinite
 from memscore.store.remote import RETRY_S
 from memscore.store.store import Store
+from memscore.tables.console import open_console
 from memscore.tables.status_table import print_status
 
 
@@ -44,7 +44,7 @@ def show_status(
         raise ValueError(f"--watch must be 1 second or more, got {watch:g}; 5 suits a bank that is being trained")
     url = find_latest_store() if store is None else store
     bank = Store.open(url)
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = open_console()
     variances: VarianceCache = {}
     # with --watch, the variance of an arm's first models is measured once and not at every look
     while True:

@@ -10,9 +10,9 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, open_pool, validate_pool_options
+from memscore.tables.console import open_console
 from unlearn.trials.request import TrialRequest
 
 
@@ -46,7 +46,7 @@ def unlearn_and_compare(
         session = stack.enter_context(open_pool(options, resolve_device))
         require_visible_on_all_nodes(store, session.run_on_each_node)
         results = trials.run(session.pool, session.device, ProgressBar)
-    return print_trials(Console(width=None if sys.stdout.isatty() else 120), results, request)
+    return print_trials(open_console(), results, request)
 
 
 def main(arguments: list[str] | None = None) -> int:

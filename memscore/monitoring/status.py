@@ -16,7 +16,7 @@ from typing import Any
 from pyarrow import fs
 
 from memscore.monitoring.heartbeat import HEARTBEAT_PATH, Driver, Heartbeat, find_driver, read_heartbeat
-from memscore.pipeline.outlying_models import read_outlying_models
+from memscore.pipeline.outlying_models import SUMMARY, read_outlying_models
 from memscore.score_registry import get_estimator_version
 from memscore.statistics.outlying_models import Deviation
 from memscore.store.copy_counts import read_copy_counts
@@ -219,6 +219,7 @@ class BankStatus:
         unlearning: trials of this bank, then of its nested stores.
         problems: what could not be read, or belongs to nothing; each with what to do.
         outlying_models: names of models far from the others when the bank was last scored -> in which measures.
+        outputs_are: what the network returned instead of logits when the bank was last scored; None for logits.
     """
 
     store: str
@@ -240,6 +241,7 @@ class BankStatus:
     unlearning: list[TrialsStatus]
     problems: list[str]
     outlying_models: dict[str, tuple[Deviation, ...]] = field(default_factory=dict)
+    outputs_are: str | None = None
 
 
 def compute_bank_status(store: Store, variances: VarianceCache | None = None) -> BankStatus:
@@ -291,6 +293,7 @@ def compute_bank_status(store: Store, variances: VarianceCache | None = None) ->
         unlearning=trials,
         problems=problems,
         outlying_models=read_or_report(lambda: read_outlying_models(store.folder), problems) or {},
+        outputs_are=read_or_report(lambda: read_record(store.folder, SUMMARY).get("outputs_are"), []),
     )
 
 
