@@ -11,7 +11,8 @@ from memscore.statistics.roc import RateAtFpr, TargetMean
 
 def format_number(value: float | None) -> str:
     """Format three digits, or a dash where undefined: null in a file, NaN in memory."""
-    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
+    # 0 is added since a small negative number would be written as -0.000
+    return "-" if value is None or np.isnan(value) else f"{round(float(value), 3) + 0.0:.3f}"
 
 
 def format_interval(lo: float | None, hi: float | None) -> str:

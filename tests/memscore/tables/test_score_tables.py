@@ -29,7 +29,7 @@ def test_a_dash_among_the_reliabilities_is_explained(other, explained):
 
 def test_one_block_needs_another_and_undefined_values_are_counted():
     table = pa.table({"memorization_k0.500": [0.5, None, None]})
-    success = {"attack_success": SuccessSummary(mean=0.6, no_information=0.48)}
+    success = {"attack_success": SuccessSummary(mean=0.6, no_information=0.48, reliability=None)}
     lines = list_score_notes(table, make_arm(success=success))
     assert "undefined: memorization for 2 examples" in lines
     assert any("use --models 128" in line for line in lines)
