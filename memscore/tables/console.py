@@ -60,15 +60,17 @@ class NumberTable(Table):
         if self.heading:
             for line in _wrap_text(Text(self.heading, "bold"), options.max_width):
                 yield from (*line.render(console), Segment.line())
+        keys = _find_keys(sizes)
         fits = _compute_table_width([size.natural for size in sizes]) <= options.max_width
-        parts = [list(range(len(sizes)))] if fits else _split_columns(sizes, options.max_width)
+        parts = [list(range(len(sizes)))] if fits else _split_columns(sizes, keys, options.max_width)
         # each part is a table with fixed widths that fit, so that rich has nothing to shorten
         for number, part in enumerate(parts):
             widths = _shrink_widths([sizes[index] for index in part], options.max_width)
             table = Table(box=self.box, pad_edge=self.pad_edge, padding=self.padding)
             for index, width in zip(part, widths, strict=True):
                 column = self.columns[index]
-                table.add_column(column.header, justify=column.justify, width=width, overflow="fold")
+                justify = "left" if index in keys else column.justify
+                table.add_column(column.header, justify=justify, width=width, overflow="fold")
             for cells in zip(*(self.columns[index].cells for index in part), strict=True):
                 table.add_row(*cells)
             if number:
@@ -152,10 +154,13 @@ def _compute_table_width(widths: Sequence[int]) -> int:
     return sum(widths) + 2 * len(widths) - 1
 
 
-def _split_columns(sizes: Sequence[Size], width: int) -> list[list[int]]:
-    """Split columns into parts: the leading ones, and as many of the others as fit."""
-    # keys identify the rows: the first column and, if it is text, the columns of text that follow it
-    keys = [index for index in range(len(sizes)) if index == 0 or all(size.is_text for size in sizes[: index + 1])]
+def _find_keys(sizes: Sequence[Size]) -> list[int]:
+    """Find the columns that identify the rows: the first and, if it is text, the columns of text that follow it."""
+    return [index for index in range(len(sizes)) if index == 0 or all(size.is_text for size in sizes[: index + 1])]
+
+
+def _split_columns(sizes: Sequence[Size], keys: list[int], width: int) -> list[list[int]]:
+    """Split columns into parts: the keys, and as many of the others as fit."""
     parts: list[list[int]] = []
     # greedily from the left, by the least widths; a column that fits nowhere has a part with the keys alone
     for index in range(len(keys), len(sizes)):
