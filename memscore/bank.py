@@ -14,7 +14,7 @@ import tyro
 
 from memscore.analysis.external_arrays import ExternalArrays
 from memscore.cli.options import Maybe
-from memscore.tables.console import open_console
+from memscore.tables.console import open_console, print_line
 
 
 def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> int:
@@ -39,19 +39,20 @@ def verify_bank(store: tyro.conf.Positional[str], set_aside: bool = False) -> in
     with acquire_lock(folder) if set_aside else nullcontext():
         result = verify_folder(folder)
         moved = quarantine_damaged(folder, result) if set_aside else {}
+    console = open_console()
     for path, reason in result.damaged.items():
         place = f"; moved to {moved[path]}" if path in moved else ""
         advice = f"; {result.advice[path]}" if path in result.advice else ""
-        print(f"damaged: {path}: {reason}{place}{advice}")
+        print_line(console, f"damaged: {path}: {reason}{place}{advice}")
     for path in sorted(moved.keys() - result.damaged.keys()):
-        print(f"moved: {path}: to {moved[path]}, so that the file that it belongs to is written again")
+        print_line(console, f"moved: {path}: to {moved[path]}, so that the file that it belongs to is written again")
     for label, paths in (("missing", result.missing), ("old", result.stale)):
         for path, hint in paths.items():
-            print(f"{label}: {path}: {hint}")
+            print_line(console, f"{label}: {path}: {hint}")
     counts = [f"{len(result.damaged)} damaged", f"{len(result.missing)} missing", f"{len(result.stale)} old"]
-    print(f"{result.verified} files verified, {', '.join(counts)}")
+    print_line(console, f"{result.verified} files verified, {', '.join(counts)}")
     if result.damaged and not moved:
-        print("--set-aside moves them away; the command that wrote them makes them again")
+        print_line(console, "--set-aside moves them away; the command that wrote them makes them again")
     return 1 if result.damaged or result.missing or result.stale else 0
 
 

@@ -41,7 +41,7 @@ def format_rate(per_s: float) -> str:
         Such as "550 an hour"; "-" where it is unknown.
 
     >>> [format_rate(r) for r in (153.4, 6.98, 0.53, 0.1, 2e-4, 1e-5, float("nan"))]
-    ['153 a second', '6.98 a second', '1,910 an hour', '360 an hour', '17.3 a day', '0.864 a day', '-']
+    ['153 a second', '6.98 a second', '1910 an hour', '360 an hour', '17.3 a day', '0.864 a day', '-']
     """
     if not math.isfinite(per_s):
         return "-"
@@ -106,9 +106,11 @@ def format_error(error: float) -> str:
 
 
 def _round_digits(value: float, digits: int) -> str:
-    """Round to so many digits; whole numbers of more digits keep their length, and commas separate thousands."""
+    """Round to so many digits; whole numbers of more digits keep their length, as in counts."""
     if value == 0:
         return "0"
     decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
     rounded = round(value, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{rounded:,.{decimals}f}".rstrip("0").rstrip(".") if decimals else f"{rounded:,.0f}"
+    if decimals:
+        return f"{rounded:.{decimals}f}".rstrip("0").rstrip(".")
+    return format_count(round(rounded))
