@@ -148,7 +148,8 @@ def test_where_everything_diverges_the_trials_are_kept_and_a_line_says_so(done, 
     output = capsys.readouterr().out
     assert "no method is left to be judged; finished trials are stored" in output
     assert (
-        "gradient-ascent, vanilla, chosen by blind: ended early, no attempt at step 1 can be chosen: 1 of 1" in output
+        "gradient-ascent, vanilla, chosen by blind: ended early, no configuration at step 1 can be chosen: 1 of 1"
+        in output
     )
     after = read_sweep_files(done)
     assert before.items() < after.items()
