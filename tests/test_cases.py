@@ -20,7 +20,6 @@ RIGHT, WRONG = 0, 1
 
 SCORES = "Attack and score results that a user can conclude from"
 FIRST_HOUR = "The first hour"
-UNLEARNING = "Unlearning conclusions that replicate"
 
 KNOWN_FAILURES = {
     "first_corrupt_images": f"one broken file is named per run; issue: {FIRST_HOUR}",
@@ -31,8 +30,6 @@ KNOWN_FAILURES = {
     "first_import_in_another_order": f"labels beside --data are refused instead of compared, and no line says that the "
     f"order is taken on trust; issue: {FIRST_HOUR}",
     "first_modes_and_exif": f"EXIF orientation is ignored; issue: {FIRST_HOUR}",
-    "verdicts_trial_page": f"no line on a destroyed model, on what mia_test is, or on the forgotten class in "
-    f"accuracy_test; issue: {UNLEARNING}",
 }
 
 

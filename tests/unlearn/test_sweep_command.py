@@ -45,7 +45,7 @@ def done(store):
 def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
     assert sweep.main([done, *FEW, *ONE, "--name", "mine"]) == 0
     output = capsys.readouterr().out
-    assert "judged on originals unseen by the choice" in output
+    assert "judged on 1 original unseen by the choice" in output
     assert "tow_test by who chose" in output
     assert output.strip().endswith(f"every trial and what was chosen: {done}/sweeps/mine")
     assert {path.name for path in Path(done, "sweeps", "mine").iterdir()} == {

@@ -45,7 +45,7 @@ def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
     variants, score = shorten_variants([variant for _, variant, _ in groups])
     title = (
         f"{result.judged_set.name}: {format_count(len(result.judged_set.rows), 'example')}, judged on "
-        f"{'' if uneven else f'{n_shared} '}originals unseen by the choice{score}"
+        f"{'originals' if uneven else format_count(n_shared, 'original')} unseen by the choice{score}"
     )
     extra = (f"tow_test of the same {n_shared}",) * uneven
     table = make_table(title, ("", "variant", "chosen by", *(["n"] if uneven else []), *COLUMNS, *extra))

@@ -286,9 +286,10 @@ def test_an_audit_that_is_not_trusted_exits_with_0_and_names_a_bank_that_fits(st
     assert run_command(store, files, *words, members="others.txt") == 0
     page = capsys.readouterr().out.splitlines()
     assert page[-1].startswith("not trusted: ")
-    [advice] = [line for line in page if line.startswith("to do")]
-    assert "python -m memscore.estimate --data digits --train-limit 400 --label-noise 0.25 --arch mlp-32 " in advice
-    assert "with your model's own recipe" in advice
+    at = page.index("to do     train a bank that fits:")  # the command alone on its line, to be copied
+    command = "  python -m memscore.estimate --data digits --train-limit 400 --label-noise 0.25 --arch mlp-32"
+    assert page[at + 1] == command
+    assert "with your model's own recipe" in page[at + 2]
     record = json.loads(out.with_suffix(".json").read_text())
     assert record["trusted"] is False
     assert len(record["reasons"]) >= 2
