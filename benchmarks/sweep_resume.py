@@ -127,7 +127,7 @@ def interrupted(home: Path, store: Path, budget: int, after: int) -> dict[str, A
     text = said(home, *words)
     second_s = time.perf_counter() - began
     now = attempts(store)
-    totals = dict(re.findall(r"attempts at step (\d+) \d+/(\d+)", text))
+    totals = dict(re.findall(r"configurations at step (\d+) \d+/(\d+)", text))
     made = sum(int(total) for total in totals.values())
     return {
         "on_file_when_killed": len(there),

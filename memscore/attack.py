@@ -11,10 +11,10 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from memscore.cli.command_line import call_command
 from memscore.cli.options import Maybe
+from memscore.tables.console import open_console
 
 PROG = "python -m memscore.attack"
 EXAMPLE = "~/memscore/digits --model mine.safetensors --arch mlp --members members.txt"
@@ -79,7 +79,7 @@ def audit_model(
         from memscore.tables.audit_table import print_audit
         from memscore.training.numerics import resolve_device
 
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = open_console()
     check_out(out)
     bank = Store.open(choose_store(store), check_manifest=True)
     torch_device = resolve_device(device)

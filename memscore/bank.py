@@ -12,12 +12,12 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from memscore.analysis.external_arrays import ExternalArrays
 from memscore.cli.command_line import call_command, get_command_line
 from memscore.cli.options import Maybe
 from memscore.cli.program import run_subcommand
+from memscore.tables.console import open_console, print_line
 
 PROG = "python -m memscore.bank"
 SUMMARIES = {
@@ -62,19 +62,20 @@ def verify_bank(store: Annotated[Maybe[str], tyro.conf.Positional] = None, set_a
     with acquire_lock(folder) if set_aside else nullcontext():
         result = verify_folder(folder)
         moved = quarantine_damaged(folder, result) if set_aside else {}
+    console = open_console()
     for path, reason in result.damaged.items():
         place = f"; moved to {moved[path]}" if path in moved else ""
         advice = f"; {result.advice[path]}" if path in result.advice else ""
-        print(f"damaged: {path}: {reason}{place}{advice}")
+        print_line(console, f"damaged: {path}: {reason}{place}{advice}")
     for path in sorted(moved.keys() - result.damaged.keys()):
-        print(f"moved: {path}: to {moved[path]}, so that the file that it belongs to is written again")
+        print_line(console, f"moved: {path}: to {moved[path]}, so that the file that it belongs to is written again")
     for label, paths in (("missing", result.missing), ("old", result.stale)):
         for path, hint in paths.items():
-            print(f"{label}: {path}: {hint}")
+            print_line(console, f"{label}: {path}: {hint}")
     counts = [f"{len(result.damaged)} damaged", f"{len(result.missing)} missing", f"{len(result.stale)} old"]
-    print(f"{result.verified} files verified, {', '.join(counts)}")
+    print_line(console, f"{result.verified} files verified, {', '.join(counts)}")
     if result.damaged and not moved:
-        print("--set-aside moves them away; the command that wrote them makes them again")
+        print_line(console, "--set-aside moves them away; the command that wrote them makes them again")
     return 1 if result.damaged or result.missing or result.stale else 0
 
 
@@ -113,7 +114,7 @@ def list_duplicates(
     bank = Store.open(store, check_manifest=True)
     splits = reload_splits(bank, data, folder)
     copies = find_copies(splits, bank.manifest.split_sizes)
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = open_console()
     with bank.lock():
         write_copies_table(bank, copies)
         print_copies_table(console, copies, bank.folder.display_name, bank.class_names)
@@ -135,10 +136,10 @@ def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> 
 
     with record_run(Folder.from_url(source.store), get_command_line()):
         result = import_bank(source)
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = open_console()
     bank_tables.print_result(console, result, Store.open(source.store).folder.display_name)
     if order := describe_order(source):
-        console.print(order, soft_wrap=True, highlight=False, markup=False)
+        print_line(console, order)
     return 0
 
 

@@ -12,10 +12,10 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from memscore.cli.command_line import call_command
 from memscore.cli.options import Maybe
+from memscore.tables.console import open_console
 
 PROG = "python -m memscore.banks"
 EXAMPLE = "--json"
@@ -45,7 +45,7 @@ def show_banks(folder: Annotated[Maybe[str], tyro.conf.Positional] = None, json:
     if json:
         print(dumps([asdict(bank) for bank in banks], indent=2))
     else:
-        print_banks(Console(width=None if sys.stdout.isatty() else 110), banks, Folder.from_url(url).display_name)
+        print_banks(open_console(), banks, Folder.from_url(url).display_name)
     return 0
 
 
@@ -72,12 +72,12 @@ def remove_bank(store: tyro.conf.Positional[str], trials: bool = False, yes: boo
         from memscore.monitoring.default_store import resolve_name
         from memscore.store.filesystem import Folder, acquire_lock
         from memscore.store.removal import plan_removal, remove_files
-        from memscore.tables.bank_list_table import format_bytes
+        from memscore.units import format_size
 
     target = Folder.from_url(resolve_name(store))
     planned = plan_removal(target, trials_only=trials)
     what = "trials, sweeps and experiments of" if trials else "everything in"
-    size = f"{len(planned.paths)} files, {format_bytes(planned.bytes)}"
+    size = f"{len(planned.paths)} files, {format_size(planned.bytes)}"
     if not planned.paths:
         print(f"{target.display_name} has no trials")
         return 0
@@ -95,7 +95,7 @@ def remove_bank(store: tyro.conf.Positional[str], trials: bool = False, yes: boo
     with acquire_lock(target) if target.local else nullcontext():
         planned = plan_removal(target, trials_only=trials)  # again, under the lock
         remove_files(target, planned, whole=not trials)
-    print(f"removed {len(planned.paths)} files of {target.display_name}, {format_bytes(planned.bytes)}")
+    print(f"removed {len(planned.paths)} files of {target.display_name}, {format_size(planned.bytes)}")
     for path in planned.links:
         print(f"{path} was a link: what it leads to is still there")
     return 0

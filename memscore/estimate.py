@@ -11,7 +11,6 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from cluster.launch import (
     PoolOptions,
@@ -25,6 +24,7 @@ from cluster.launch import (
 from cluster.session import is_submitted_job
 from memscore.cli.command_line import call_command, get_command_line
 from memscore.pipeline.config import BankConfig
+from memscore.tables.console import open_console
 
 PROG = "python -m memscore.estimate"
 EXAMPLE = "--data cifar10 --arch resnet18 --models 64 --dry-run"
@@ -56,7 +56,7 @@ def estimate_bank(
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
 
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = open_console()
     device = resolve_worker_device(options, resolve_device)
     bank = prepare_bank(plan, in_temporary_folder=is_submitted_job(), device=device)
     bank_tables.print_heading(console, bank)

@@ -9,10 +9,10 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from memscore.cli.command_line import call_command
 from memscore.cli.options import Maybe
+from memscore.tables.console import open_console, print_line
 
 PROG = "python -m memscore.fidelity"
 EXAMPLE = "~/memscore/digits"
@@ -43,13 +43,13 @@ def compare_bank_scores(
 
     if draws < 10:
         raise ValueError(f"--draws must be 10 or more for an interval, got {draws}; 200 is the default")
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = open_console()
     bank = Store.open(choose_store(store), check_manifest=True)
     comparison = compare_scores(bank, arm, draws=draws)
     print_fidelity(console, comparison)
     print_outlying_models(console, bank)
     for path in write_comparison(bank, comparison):
-        console.print(bank.folder.display_path(path), soft_wrap=True, markup=False)
+        print_line(console, bank.folder.display_path(path))
     return 0
 
 

@@ -9,10 +9,10 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from memscore.cli.command_line import call_command, get_command_line
 from memscore.cli.options import Maybe
+from memscore.tables.console import open_console
 
 PROG = "python -m memscore.influence"
 EXAMPLE = "~/memscore/digits --targets train --top 5"
@@ -62,7 +62,7 @@ def find_bank_influence(
 
     if not 0 <= pictures <= MAX_PICTURES:
         raise ValueError(f"--pictures must lie in 0 to {MAX_PICTURES}, got {pictures}; the file has every pair")
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = open_console()
     bank = Store.open(choose_store(store), check_manifest=True)
     with (
         bank.lock(),

@@ -12,7 +12,6 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from memscore.cli.command_line import call_command
 from memscore.cli.options import Maybe
@@ -21,6 +20,7 @@ from memscore.monitoring.status import VarianceCache, compute_bank_status
 from memscore.store.json_records import replace_nonfinite
 from memscore.store.remote import RETRY_S
 from memscore.store.store import Store
+from memscore.tables.console import open_console
 from memscore.tables.status_table import print_status
 
 PROG = "python -m memscore.status"
@@ -49,7 +49,7 @@ def show_status(
         raise ValueError(f"--watch must be 1 second or more, got {watch:g}; 5 suits a bank that is being trained")
     url = choose_store(store)
     bank = Store.open(url)
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = open_console()
     variances: VarianceCache = {}
     # with --watch, the variance of an arm's first models is measured once and not at every look
     while True:

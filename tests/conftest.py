@@ -33,6 +33,15 @@ def unpictured() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def wide_pages() -> Iterator[None]:
+    """Pages of commands are wide, so that a test finds a sentence on one line; test_tables.py renders narrow ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)
+        patch.setattr("memscore.tables.console.PIPED_WIDTH", 2000)
+        yield
+
+
 @pytest.fixture
 def pictured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures of a run as users have them."""

@@ -18,14 +18,8 @@ CASES = sorted(path.stem for path in (ROOT / "tests" / "cases").glob("[!_]*.py")
 TIMEOUT_S = 900
 RIGHT, WRONG = 0, 1
 
-SCORES = "Attack and score results that a user can conclude from"
-FIRST_HOUR = "The first hour"
-UNLEARNING = "Unlearning conclusions that replicate"
-
-KNOWN_FAILURES = {
-    "verdicts_trial_page": f"no line on a destroyed model, on what mia_test is, or on the forgotten class in "
-    f"accuracy_test; issue: {UNLEARNING}",
-}
+KNOWN_FAILURES: dict[str, str] = {}
+"""Case -> what it finds, and the issue that will fix it."""
 
 
 def test_every_case_is_run_and_every_known_failure_is_a_case():

@@ -135,7 +135,7 @@ SIGNS = {
     "memscore.bank": (" 0 damaged", "memorization RMSE"),
     "memscore.influence": ("strong ",),
     "memscore.attack": ("LiRA online",),
-    "memscore.fidelity": ("stand-ins for ",),
+    "memscore.fidelity": ("proxies of ",),
     "unlearn.trial": ("oracle ",),
     "unlearn.sweep": ("every trial and what was chosen",),
 }

@@ -1,10 +1,12 @@
-"""No table of any command cuts a number, however narrow the terminal: each table of the product is rendered here."""
+"""No page of any command cuts a number, breaks a word or leaves its terminal: each is rendered here at four widths."""
 
 import ast
+import importlib
 import io
 import re
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +20,14 @@ from memscore.models.architectures import build_network
 from memscore.statistics.claims import judge_claim
 from memscore.statistics.intervals import Interval
 from memscore.store.store import Store
-from memscore.tables.console import NumberTable, make_table
+from memscore.tables.console import NumberTable, make_table, open_console, print_line
 from tests.fixtures import tiny
 from tests.fixtures.populations import make_population
 from unlearn import sweep
+from unlearn.experiments import tables as experiment_tables
 from unlearn.experiments.base import ExperimentResult
 from unlearn.experiments.registry import EXPERIMENTS
-from unlearn.experiments.tables import COLUMNS, print_experiment
+from unlearn.experiments.tables import COLUMNS
 from unlearn.measures.epsilon import epsilon
 from unlearn.trials import tables as trial_tables
 from unlearn.trials.prepare import TrialResults
@@ -125,13 +128,29 @@ def print_an_experiment():
     rows = [row | {"forget_set": "union of 12"} for pair in names for row in tiny.make_rows(*pair, **values)]
     claim = "nothing, fine-tuning, SalUn has a higher ToW than RUM^F of finetune, mean of the paper's algorithms"
     claims = [judge_claim(claim, "CIFAR-10 .937 and .942", Interval(value=0.1234, lo=-0.0123, hi=0.2591))]
-    print_experiment(Console(), entry, ExperimentResult(results={"union": rows}, claims=claims), "here")
+    experiment_tables.print_experiment(
+        Console(), entry, ExperimentResult(results={"union": rows}, claims=claims), "here"
+    )
+
+
+PAGES = (
+    *("memscore.tables.bank_tables.print_heading", "memscore.tables.bank_tables.print_cost"),
+    *("memscore.tables.bank_tables.print_forecast", "memscore.tables.bank_tables.print_result"),
+    *("memscore.tables.influence_table.print_influence", "memscore.tables.fidelity_tables.print_fidelity"),
+    *("memscore.status.print_status", "memscore.tables.audit_table.print_audit"),
+    *("memscore.tables.duplicates_tables.print_copies_table", "memscore.tables.duplicates_tables.print_near_copies"),
+    *("unlearn.tuning.tables.print_sweep", "unlearn.trials.tables.print_trials"),
+    "unlearn.experiments.tables.print_experiment",
+)
+"""Every function that prints a page, or a part of one, under the name by which commands call it."""
+LONG = 40
+"""Length of a word that may stand beyond the terminal's width, as paths do."""
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
-    """Every table that the commands print, and the places in the code that made them."""
-    printed, places = [], set()
+    """Every table that the commands print, the places in the code that made them, and how to print each page again."""
+    printed, places, pages = [], set(), []
     make, render = NumberTable.__init__, NumberTable.__rich_console__
 
     def note_place(self, title):
@@ -143,18 +162,26 @@ def tables(tmp_path_factory):
         printed.append(self)
         return render(self, *terminal)
 
+    def note_page(function, console, *arguments, **options):
+        pages.append(lambda console: function(console, *arguments, **options))
+        return function(console, *arguments, **options)
+
     with pytest.MonkeyPatch.context() as patch:
+        for name in PAGES:
+            module, _, function = name.rpartition(".")
+            module = importlib.import_module(module)
+            patch.setattr(module, function, partial(note_page, getattr(module, function)))
         patch.setattr(NumberTable, "__init__", note_place)
         patch.setattr(NumberTable, "__rich_console__", note_table)
         run_commands(tmp_path_factory.mktemp("tables"))
         print_copies(tmp_path_factory.mktemp("copies"))
         print_trials()
         print_an_experiment()
-    return printed, places
+    return printed, places, pages
 
 
 def test_every_place_that_makes_a_table_was_reached(tables):
-    _, places = tables
+    _, places, _ = tables
     missed = [
         call
         for call in calls_of_make_table()
@@ -167,12 +194,54 @@ def test_every_place_that_makes_a_table_was_reached(tables):
 
 @pytest.mark.parametrize("width", [80, 60])
 def test_a_narrow_terminal_shows_every_number_whole(tables, width):
-    printed, _ = tables
+    printed, *_ = tables
     assert len(printed) > 20
     for table in printed:
         wide = numbers(table, WIDE)
         cut = wide - numbers(table, width)
-        assert not cut, f"{table.title!r} at {width} columns lacks {dict(cut)}"
+        assert not cut, f"{table.heading!r} at {width} columns lacks {dict(cut)}"
+
+
+def render(page, width):
+    text = io.StringIO()
+    page(Console(file=text, width=width))
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_page_stays_in_its_terminal_with_every_word_and_number_whole(tables, width):
+    *_, pages = tables
+    assert len(pages) >= len(PAGES)
+    for page in pages:
+        text, wide = render(page, width), render(page, 3000)
+        lines = text.splitlines()
+        cut = [line for line in lines if len(line) > width and max(map(len, line.split())) < LONG]
+        assert not [line for line in cut if not line.startswith("  python -m")]
+        assert not [line for line in lines if line != line.rstrip()]
+        assert "\n\n\n" not in text
+        assert "…" not in text
+        broken = set(text.split()) - set(wide.split())
+        assert not [word for word in broken if set(word) != {"─"}]
+        lost = Counter(filter(NUMBER.fullmatch, wide.split())) - Counter(filter(NUMBER.fullmatch, text.split()))
+        assert not lost
+
+
+def test_a_pipe_has_the_width_of_a_page_and_columns_another(monkeypatch):
+    monkeypatch.setattr("memscore.tables.console.PIPED_WIDTH", 120)
+    assert open_console().width == 120
+    monkeypatch.setenv("COLUMNS", "77")
+    assert open_console().width == 77
+
+
+def test_a_line_is_wrapped_below_its_label_and_a_path_stays_whole():
+    path = "/a/" + "path/" * 20
+    lines = render(lambda console: print_line(console, f"store  of 3.5 MB in {path} here", indent=7), 30).splitlines()
+    assert lines == ["store  of 3.5 MB in", f"       {path}", "       here"]
+
+
+def test_no_number_is_parted_from_its_unit():
+    text = render(lambda console: print_line(console, "about 12.6 h, 95 % of it"), 13)
+    assert text.splitlines() == ["about 12.6 h,", "95 % of it"]
 
 
 def test_columns_that_do_not_fit_stand_below_with_the_names_of_their_rows():
@@ -188,16 +257,15 @@ def test_columns_that_do_not_fit_stand_below_with_the_names_of_their_rows():
     assert max(map(len, lines)) <= 60
 
 
-def test_a_table_that_fits_is_as_rich_makes_it():
+def test_a_table_that_fits_has_a_blank_line_above_it_alone():
     table = make_table("title", ("name", "value"))
     table.add_row("a", "0.5 [0.4, 0.6]")
     text = io.StringIO()
     Console(file=text, width=60).print(table)
-    assert [line.rstrip() for line in text.getvalue().splitlines()] == [
+    assert text.getvalue().splitlines() == [
+        "",
         "title",
-        "",
-        " name            value",
-        " ─────────────────────",
-        " a      0.5 [0.4, 0.6]",
-        "",
+        " name           value",
+        " ────────────────────",
+        " a     0.5 [0.4, 0.6]",
     ]

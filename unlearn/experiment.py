@@ -10,10 +10,10 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
 from memscore.cli.command_line import call_command, get_command_line
+from memscore.tables.console import open_console
 from unlearn.experiments.config import ExperimentConfig
 
 PROG = "python -m unlearn.experiment"
@@ -52,7 +52,7 @@ def run_experiment(
         require_visible_on_all_nodes(experiment.store, session.run_on_each_node)
         result = experiment.run(session.pool, search, session.device, ProgressBar)
         path = write_experiment(experiment.store, experiment.experiment, experiment.config, result)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = open_console()
     print_experiment(
         console,
         experiment.experiment,

@@ -10,10 +10,10 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
 from memscore.cli.command_line import call_command, get_command_line
+from memscore.tables.console import open_console
 from unlearn.tuning.config import SweepConfig
 
 PROG = "python -m unlearn.sweep"
@@ -51,7 +51,7 @@ def run_sweep(
         require_visible_on_all_nodes(sweep.context.bank_store, session.run_on_each_node)
         result = sweep.run(session.pool, search, session.device, ProgressBar)
     folder = f"{sweep.context.store.folder.display_name}/{sweep.path}"
-    return print_sweep(Console(width=None if sys.stdout.isatty() else 140), result, folder)
+    return print_sweep(open_console(), result, folder)
 
 
 def main(arguments: list[str] | None = None, prog: str = PROG) -> int:

@@ -10,10 +10,10 @@ if __name__ == "__main__":
     quiet_interrupt()
 
 import tyro
-from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, open_pool, validate_pool_options
 from memscore.cli.command_line import call_command, get_command_line
+from memscore.tables.console import open_console
 from unlearn.trials.request import TrialRequest
 
 PROG = "python -m unlearn.trial"
@@ -52,7 +52,7 @@ def unlearn_and_compare(
         session = stack.enter_context(open_pool(options, resolve_device))
         require_visible_on_all_nodes(store, session.run_on_each_node)
         results = trials.run(session.pool, session.device, ProgressBar)
-    return print_trials(Console(width=None if sys.stdout.isatty() else 120), results, request)
+    return print_trials(open_console(), results, request)
 
 
 def main(arguments: list[str] | None = None, prog: str = PROG) -> int:

@@ -202,6 +202,7 @@ def run_audit(
     causes = list(trust.find_causes(seen, store.manifest, used, held_out, predict)) if reasons else []
     if member is not None:
         reasons += trust.find_member_reasons(member, curves["lira"].auc, seen.accuracies, targets, fits=not reasons)
+        reasons += [] if reasons else trust.find_missing_members(decisions.thresholds)
     bank_auc, expected = targets.mean_auc, decisions.thresholds[0].expected
     conclusion = trust.conclude(
         reasons,

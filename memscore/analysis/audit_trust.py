@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from memscore.analysis.calibration import AuditedThreshold
 from memscore.analysis.shadow_targets import ShadowTargets
 from memscore.models.output_kinds import DESCRIPTIONS
 from memscore.statistics.intervals import Interval
@@ -221,6 +222,24 @@ def find_member_reasons(
             f"{aucs.mean():.3f} ({limits.lo:.3f} or more): the list is not of this model's members (shifted, shuffled, "
             "incomplete, of another model), or the model was trained otherwise than they"
         )
+
+
+def find_missing_members(thresholds: Sequence[AuditedThreshold]) -> Iterator[str]:
+    """Yield a reason if listed non-members are flagged far more often than those of the bank's own models.
+
+    A member that the list lacks counts as a non-member, and hides what the attacks find. The limit is three standard
+    deviations of one model's rate above the expected one, and the whole interval must lie above it.
+    """
+    for each in thresholds:
+        realised, expected = each.realised_fpr, each.expected
+        limit = expected.fpr.value + 3 * expected.fpr_sd
+        if realised is not None and (each.non_members or 0) >= SMALL_GROUP and realised.lo > limit:
+            yield (
+                f"{100 * realised.value:.1f} % of the {each.non_members} that are not listed as members are flagged at "
+                f"LiRA > {each.threshold:.3g}, of the bank's own models {100 * expected.fpr.value:.1f} %: the list "
+                "does not name all members, and those that it lacks count as non-members"
+            )
+            return
 
 
 def _is_clearly_less(members: GroupAccuracy, others: GroupAccuracy) -> bool:

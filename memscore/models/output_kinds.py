@@ -12,7 +12,7 @@ SIGMOIDS = "sigmoids"
 CONSTANT = "constant"
 DESCRIPTIONS = {
     PROBABILITIES: "its outputs are already probabilities (none is below 0, and those of an image have one sum), as of "
-    "a network that ends in a softmax",
+    "a network that ends in a softmax or returns one-hot vectors",
     SIGMOIDS: "its outputs all lie between 0 and 1, as of a network that ends in a sigmoid",
     CONSTANT: "its outputs are the same for every image",
 }

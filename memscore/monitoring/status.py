@@ -15,7 +15,7 @@ from typing import Any
 
 from memscore.monitoring.bank_list import measure_folder
 from memscore.monitoring.heartbeat import Driver, Heartbeat, find_driver, read_heartbeat
-from memscore.pipeline.outlying_models import read_outlying_models
+from memscore.pipeline.outlying_models import SUMMARY, read_outlying_models
 from memscore.score_registry import get_estimator_version
 from memscore.statistics.outlying_models import Deviation
 from memscore.store.copy_counts import read_copy_counts
@@ -199,6 +199,7 @@ class BankStatus:
         problems: what could not be read, or belongs to nothing; each with what to do.
         total_bytes: of all files of the store.
         outlying_models: names of models far from the others when the bank was last scored -> in which measures.
+        outputs_are: what the network returned instead of logits when the bank was last scored; None for logits.
     """
 
     store: str
@@ -221,6 +222,7 @@ class BankStatus:
     problems: list[str]
     outlying_models: dict[str, tuple[Deviation, ...]] = field(default_factory=dict)
     total_bytes: int = 0
+    outputs_are: str | None = None
 
 
 def compute_bank_status(store: Store, variances: VarianceCache | None = None) -> BankStatus:
@@ -273,6 +275,7 @@ def compute_bank_status(store: Store, variances: VarianceCache | None = None) ->
         problems=problems,
         total_bytes=measure_folder(store.folder).bytes,
         outlying_models=read_or_report(lambda: read_outlying_models(store.folder), problems) or {},
+        outputs_are=read_or_report(lambda: read_record(store.folder, SUMMARY).get("outputs_are"), []),
     )
 
 

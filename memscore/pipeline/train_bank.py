@@ -43,6 +43,7 @@ from memscore.training.loop import is_stackable
 from memscore.training.precision import require_trainable
 from memscore.training.recipes import check_batch_size
 from memscore.training.stacked_mlp import compute_stack_size
+from memscore.units import format_duration
 
 ProgressCallback = Callable[[int, int, str], None]
 
@@ -233,8 +234,8 @@ def format_result(result: list[Receipt] | Failure) -> str:
         return "already there"
     last = result[-1]
     if "accuracy" not in last:
-        return f"{last['proxy']} of {last['original']}, {last['seconds']:.2f} s"
-    return f"{last['model']}: test accuracy {last['accuracy']['test'] or 0:.3f}, {last['seconds']:.2f} s"
+        return f"{last['proxy']} of {last['original']}, {format_duration(last['seconds'])}"
+    return f"{last['model']}: test accuracy {last['accuracy']['test'] or 0:.3f}, {format_duration(last['seconds'])}"
 
 
 SMALL_STEP_FLOPS, MODELS_OF_LARGE_STEPS = 2e11, 4

@@ -1,11 +1,14 @@
 """Lines below the table of attacks: where an AUC does not mean what it says, and why there is none."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
 
 from memscore.pipeline.scoring import ArmScores
+from memscore.tables.console import print_line
+from memscore.units import format_count
 
 MODELS_NAMED = 4
 
@@ -13,7 +16,7 @@ MODELS_NAMED = 4
 def print_attack_notes(console: Console, arms: Sequence[ArmScores]) -> None:
     """Print what limits the attacks on each arm, and what to do."""
     for line in (line for arm in arms if arm.attacks for line in build_attack_notes(arm)):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        print_line(console, line)
 
 
 def build_attack_notes(arm: ArmScores) -> list[str]:
@@ -42,8 +45,18 @@ def build_attack_notes(arm: ArmScores) -> list[str]:
     undefined = [name for name, curve in arm.attacks.items() if np.isnan(curve.measures["auc"].value)]
     if undefined:
         lines.append(
-            f"{arm.suffix}: {', '.join(undefined)} undefined with {arm.models} models: an attack needs a shadow model "
-            "with the example and one without it besides the target and the one that is dropped, and for variances two "
-            "on a side; use more --models"
+            f"{arm.suffix}: {', '.join(undefined)} undefined with {format_count(arm.models, 'model')}: an attack needs "
+            "a shadow model with the example and one without it besides the target and the one that is dropped, and "
+            f"for variances two on a side; use --models {count_models_to_attack(arm)}"
         )
     return lines
+
+
+def count_models_to_attack(arm: ArmScores) -> int:
+    """Count the models with which the attacks on an arm are defined: two with and without each example as shadows."""
+    block, rare = arm.arm.models_per_block, min(arm.arm.keep, 1 - arm.arm.keep)
+    blocks = math.ceil(2 / (block * rare) - 1e-9)
+    # in an orthogonal design the shadows are of other blocks than the target
+    models = block * (blocks + (arm.arm.design == "orthogonal"))
+    # an independent design may lack them by chance
+    return models if models > arm.models else 2 * block * math.ceil(arm.models / block)

@@ -8,19 +8,21 @@ from rich.console import Console
 from memscore.analysis.audit import AuditResult
 from memscore.analysis.audit_report import count_members
 from memscore.store.class_names import format_class
-from memscore.tables.bank_tables import (
+from memscore.tables.console import make_table, print_command, print_line
+from memscore.tables.decision_table import print_audit_decisions
+from memscore.tables.epsilon_lines import print_epsilon_bounds
+from memscore.tables.numbers import (
     explain_unrealisable_rates,
     format_number,
     format_rate,
-    format_unfinished,
     format_with_interval,
 )
-from memscore.tables.console import make_table
-from memscore.tables.decision_table import print_audit_decisions
-from memscore.tables.epsilon_lines import print_epsilon_bounds
+from memscore.tables.score_tables import format_unfinished
+from memscore.units import format_count
 
 EVIDENCE_NAMES = {"lira": "LiRA online", "lira_offline": "LiRA offline", "rmia": "RMIA"}
 ROWS_SHOWN = 5
+LABEL_WIDTH = 10
 
 
 def print_audit(
@@ -37,9 +39,8 @@ def print_audit(
     Notes are lines on the file of weights and on copies; the command trains a bank that fits the model, with what it
     still needs; the names are those of the classes.
     """
-    # soft_wrap leaves long lines to the terminal, so that a pipe gets each of them whole
     lines = [
-        f"shadows   {audit.models} models of {audit.arm}{format_unfinished(audit.unfinished)}; "
+        f"shadows   {format_count(audit.models, 'model')} of {audit.arm}{format_unfinished(audit.unfinished)}; "
         "all of them are used for every example, and the audited model is not one of them",
         *notes,
         *format_model_checks(audit),
@@ -53,14 +54,14 @@ def print_audit(
     if n_members is not None and 0 < n_members < audit.table.num_rows:
         print_curves(console, audit)
     print_strongest(console, audit, names)
-    console.print(f"every example: {path}", soft_wrap=True, markup=False)
-    print_lines(console, format_conclusion(audit, command))
+    print_line(console, f"every example: {path}")
+    print_conclusion(console, audit, command)
 
 
 def print_lines(console: Console, lines: Sequence[str]) -> None:
-    """Print lines as they are, without markup."""
+    """Print lines that begin with a label."""
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        print_line(console, line, indent=LABEL_WIDTH)
 
 
 def format_model_checks(audit: AuditResult) -> list[str]:
@@ -95,22 +96,22 @@ def format_flagged(audit: AuditResult) -> str:
     return f"flagged   {flagged}, LiRA online > {audit.threshold:g}, {rate}{undefined}"
 
 
-def format_conclusion(audit: AuditResult, command: tuple[str, str]) -> list[str]:
-    """Format all reasons and what to do where the audit is not trusted, and last the conclusion."""
-    lines = []
-    if len(audit.reasons) > 1:
-        lines += [f"reason    {reason}" for reason in audit.reasons]
-    lines += [f"cause     perhaps {cause}" for cause in audit.causes]
+def print_conclusion(console: Console, audit: AuditResult, command: tuple[str, str]) -> None:
+    """Print all reasons and what to do where the audit is not trusted, and last the conclusion."""
+    reasons = [f"reason    {reason}" for reason in audit.reasons] if len(audit.reasons) > 1 else []
+    print_lines(console, [*reasons, *(f"cause     perhaps {cause}" for cause in audit.causes)])
     if audit.causes and command[0]:
-        lines.append(f"to do     train a bank that fits: {command[0]}  {command[1]}")
-    return [*lines, audit.conclusion]
+        print_command(console, "to do     train a bank that fits:", command[0])
+        print_line(console, f"          {command[1]}", indent=LABEL_WIDTH)
+    print_line(console, audit.conclusion)
 
 
 def print_curves(console: Console, audit: AuditResult) -> None:
-    """Print AUC and true-positive rates of each evidence, and the bound on epsilon."""
+    """Print AUC and true-positive rates of each attack, and the bound on epsilon."""
     n_members = count_members(audit) or 0
-    title = f"{n_members} members and {audit.table.num_rows - n_members} others: value and 95 % interval"
-    table = make_table(title, ("evidence", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
+    counts = format_count(n_members, "member"), format_count(audit.table.num_rows - n_members, "other")
+    title = f"{' and '.join(counts)}: value and 95 % interval"
+    table = make_table(title, ("attack", "AUC", "TPR at FPR 1 %", "TPR at FPR .1 %"))
     for kind, curve in audit.curves.items():
         table.add_row(
             EVIDENCE_NAMES[kind],
@@ -119,7 +120,7 @@ def print_curves(console: Console, audit: AuditResult) -> None:
     console.print(table)
     rates = (rate for curve in audit.curves.values() for rate in (curve.tpr_at_01, curve.tpr_at_001))
     for line in explain_unrealisable_rates(rates):
-        console.print(line, soft_wrap=True, highlight=False)
+        print_line(console, line)
     if audit.epsilon is not None:
         print_epsilon_bounds(console, audit.epsilon_bounds, audit.table.num_rows)
 

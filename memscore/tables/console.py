@@ -1,18 +1,30 @@
-"""Make tables for a terminal in one style, in which no number is ever cut; imports nothing heavy."""
+"""Make tables and lines for a terminal in one style, in which no number is ever cut; imports nothing heavy."""
 
+import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Column, Table
+from rich.text import Text
+
+PIPED_WIDTH = 120
+"""Width of what is written to a file or a pipe, unless $COLUMNS says another."""
 
 UNLIMITED = 10_000
 """Terminal width that fits any table."""
+MIN_LINE_WIDTH = 20
+"""Minimum width of wrapped lines, whatever the terminal."""
 MIN_TEXT_WIDTH = 8
 """Minimum width of a column of text, whatever the terminal."""
+UNBROKEN = re.compile(r"\S*\d (?:%|ms|s|min|h|days|kB|MB|GB|TB)(?=[\s.,;:)]|$)\S*|\S+")
+"""What no line break divides: a word, or a number and its unit."""
 WORD = re.compile(r"[A-Za-z]{3}")
 """Only a cell of text has three letters in a row."""
 
@@ -31,32 +43,67 @@ class NumberTable(Table):
     """Table that never cuts a number: text wraps, and columns that do not fit go into another part below.
 
     Rich shortens cells to fit the terminal, and a shortened number is wrong. Each part begins with the leading columns
-    of text, because they identify the rows.
+    of text, because they identify the rows. A blank line stands above the title and above each part; no line ends in
+    blanks.
     """
 
     def __init__(self, title: str) -> None:
-        super().__init__(
-            title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
-        )
+        super().__init__(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        self.heading = title
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render the whole table where it fits, else part by part."""
         # measured as if the terminal had any width, because rich limits a cell's measure to the width it has
         sizes = [_measure_column(console, options.update_width(UNLIMITED), column) for column in self.columns]
-        if _compute_table_width([size.natural for size in sizes]) <= options.max_width:
-            yield from super().__rich_console__(console, options)
-            return
+        yield Segment.line()
+        # not rich's title, which wraps at the width of the table
+        if self.heading:
+            for line in _wrap_text(Text(self.heading, "bold"), options.max_width):
+                yield from (*line.render(console), Segment.line())
+        keys = _find_keys(sizes)
+        fits = _compute_table_width([size.natural for size in sizes]) <= options.max_width
+        parts = [list(range(len(sizes)))] if fits else _split_columns(sizes, keys, options.max_width)
         # each part is a table with fixed widths that fit, so that rich has nothing to shorten
-        for number, part in enumerate(_split_columns(sizes, options.max_width)):
-            table = NumberTable("" if number else str(self.title or ""))
+        for number, part in enumerate(parts):
             widths = _shrink_widths([sizes[index] for index in part], options.max_width)
+            table = Table(box=self.box, pad_edge=self.pad_edge, padding=self.padding)
             for index, width in zip(part, widths, strict=True):
                 column = self.columns[index]
-                table.add_column(column.header, justify=column.justify, width=width, overflow="fold")
+                justify = "left" if index in keys else column.justify
+                table.add_column(column.header, justify=justify, width=width, overflow="fold")
             for cells in zip(*(self.columns[index].cells for index in part), strict=True):
                 table.add_row(*cells)
-            # Table's own method: this class's would measure the part, and split it again
-            yield from Table.__rich_console__(table, console, options)
+            if number:
+                yield Segment.line()
+            for segments in _strip_lines(console.render(table, options.update_width(UNLIMITED))):
+                yield from (*segments, Segment.line())
+
+
+def open_console() -> Console:
+    """Open the console of a command's page: as wide as the terminal or $COLUMNS, else PIPED_WIDTH."""
+    has_width = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(width=None if has_width else PIPED_WIDTH)
+
+
+def print_line(console: Console, text: str, *, indent: int = 0, markup: bool = False) -> None:
+    """Print text, wrapped between words at the width of the console.
+
+    Args:
+        console: where to print.
+        text: one paragraph; a word that is wider than the console, as a path may be, stays whole.
+        indent: columns before each line but the first, so that a label stands alone.
+        markup: read [yellow]...[/] as rich's markup; other texts are printed as they are.
+    """
+    line = Text.from_markup(text) if markup else Text(text)
+    for number, part in enumerate(_wrap_text(line, console.width, indent)):
+        part.pad_left(indent if number else 0)
+        console.print(part, overflow="ignore", no_wrap=True, crop=False, highlight=False)
+
+
+def print_command(console: Console, label: str, command: str) -> None:
+    """Print a command to copy on a line of its own, however long it is, below what it is for."""
+    print_line(console, label)
+    console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
 
 
 def make_table(title: str, columns: Sequence[str]) -> NumberTable:
@@ -65,6 +112,31 @@ def make_table(title: str, columns: Sequence[str]) -> NumberTable:
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if position else "left", no_wrap=True)
     return table
+
+
+def _wrap_text(text: Text, width: int, indent: int = 0) -> list[Text]:
+    """Wrap a text between words, lines after the first narrower by the indent; no line ends in blanks."""
+    # rich's own wrap cuts a word that is too long, as a path may be
+    breaks, begin, room = [], 0, width
+    for word in UNBROKEN.finditer(text.plain):
+        if word.start() > begin and cell_len(text.plain[begin : word.end()]) > room:
+            begin, room = word.start(), max(width - indent, MIN_LINE_WIDTH)
+            breaks.append(begin)
+    lines = list(text.divide(breaks))
+    for line in lines:
+        line.rstrip()
+    return lines
+
+
+def _strip_lines(segments: Iterable[Segment]) -> Iterable[list[Segment]]:
+    """Yield the lines of a table without blanks at their ends, and without blank lines around them."""
+    for segments_of_line in Segment.split_lines(segments):
+        line = list(segments_of_line)
+        while line and not line[-1].text.strip():
+            line.pop()
+        if line:
+            line[-1] = Segment(line[-1].text.rstrip(), line[-1].style, line[-1].control)
+            yield line
 
 
 def _measure_column(console: Console, options: ConsoleOptions, column: Column) -> Size:
@@ -78,14 +150,17 @@ def _measure_column(console: Console, options: ConsoleOptions, column: Column) -
 
 def _compute_table_width(widths: Sequence[int]) -> int:
     """Compute the width of a table of columns of these widths."""
-    # rich needs 3 n - 1 places for the padding and the lines of n columns; two more are left free
-    return sum(widths) + 3 * len(widths) + 1
+    # a blank before the first column and two between columns; the blank after the last is not printed
+    return sum(widths) + 2 * len(widths) - 1
 
 
-def _split_columns(sizes: Sequence[Size], width: int) -> list[list[int]]:
-    """Split columns into parts: the leading ones, and as many of the others as fit."""
-    # keys identify the rows: the first column and, if it is text, the columns of text that follow it
-    keys = [index for index in range(len(sizes)) if index == 0 or all(size.is_text for size in sizes[: index + 1])]
+def _find_keys(sizes: Sequence[Size]) -> list[int]:
+    """Find the columns that identify the rows: the first and, if it is text, the columns of text that follow it."""
+    return [index for index in range(len(sizes)) if index == 0 or all(size.is_text for size in sizes[: index + 1])]
+
+
+def _split_columns(sizes: Sequence[Size], keys: list[int], width: int) -> list[list[int]]:
+    """Split columns into parts: the keys, and as many of the others as fit."""
     parts: list[list[int]] = []
     # greedily from the left, by the least widths; a column that fits nowhere has a part with the keys alone
     for index in range(len(keys), len(sizes)):

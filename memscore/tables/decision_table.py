@@ -11,11 +11,11 @@ from memscore.statistics.calibrated_threshold import PRIORS, DecisionRates, Repe
 from memscore.statistics.group_leak import GroupLeak
 from memscore.statistics.intervals import Interval
 from memscore.store.class_names import format_class
-from memscore.tables.console import make_table
+from memscore.tables.console import make_table, print_line
 from memscore.tables.outlying_line import format_outlying_models
 
 GROUPS_SHOWN = 3
-PRECISION_COLUMNS = tuple(f"PPV {100 * prior:g} %" for prior in PRIORS)
+PRECISION_ROWS = tuple(f"PPV {100 * prior:g} %" for prior in PRIORS)
 PRECISION_NOTE = f"PPV: of the flagged, members, where {', '.join(f'{100 * p:g}' for p in PRIORS)} % of all are"
 
 
@@ -23,44 +23,57 @@ def print_decisions(
     console: Console, attacks: Sequence[tuple[str, AttackDecisions]], suffix: str, names: Sequence[str] = ()
 ) -> None:
     """Print the thresholds of an arm's attacks and what they do; of the first attack also repeats and groups."""
-    table = make_table(
-        "decisions by thresholds set on other models, all targets together, in percent; 95 % interval over targets",
-        ("attack", "threshold", "FPR", "TPR", *PRECISION_COLUMNS),
-    )
-    for name, decisions in attacks:
-        for each in decisions.thresholds:
-            if not np.isnan(each.threshold):
-                table.add_row(f"{name}_{suffix}", f"{each.threshold:.4g}", *format_rates(each.rates))
-    if table.row_count:
-        console.print(table)
-        console.print(PRECISION_NOTE, soft_wrap=True, highlight=False)
+    columns = {
+        f"{name} > {each.threshold:.4g}": format_rates(each.rates)
+        for name, decisions in attacks
+        for each in decisions.thresholds
+        if not np.isnan(each.threshold)
+    }
+    if columns:
+        print_columns(
+            console,
+            f"flagged as members by thresholds set on other models, {suffix}: percent and 95 % interval over targets",
+            ("FPR", "TPR", *PRECISION_ROWS),
+            columns,
+        )
+        print_line(console, PRECISION_NOTE)
     for name, decisions in attacks[:1]:
         if line := format_repeats(decisions.repeats):
-            console.print(f"{name}_{suffix} > {decisions.decided_at:.4g}: {line}", soft_wrap=True, highlight=False)
+            print_line(console, f"{name}_{suffix} > {decisions.decided_at:.4g}: {line}")
         for line in format_groups(decisions.groups, names):
-            console.print(f"{line}; all: reports/groups_{suffix}.parquet", soft_wrap=True, highlight=False)
+            print_line(console, f"{line}; all: reports/groups_{suffix}.parquet")
 
 
 def print_audit_decisions(console: Console, decisions: AuditDecisions, names: Sequence[str] = ()) -> None:
     """Print what an audit's threshold and calibrated ones flag, and the groups that leak most."""
-    given, *calibrated = decisions.thresholds
-    table = make_table(
-        f"flagged, in percent with 95 % interval; expected from {given.expected.targets} models of the bank as targets",
-        ("LiRA >", "flagged", "expected FPR", *(["FPR here"] if given.realised_fpr else []), *PRECISION_COLUMNS),
-    )
-    for each in (given, *calibrated):
+    given, *_ = decisions.thresholds
+    here = given.realised_fpr is not None
+    columns = {}
+    for each in decisions.thresholds:
         if not np.isnan(each.threshold):
             fpr, _, *precision = format_rates(each.expected)
-            here = [format_percent(each.realised_fpr, 1)] if each.realised_fpr else []
-            table.add_row(f"{each.threshold:.4g}", f"{each.flagged} of {each.of}", fpr, *here, *precision)
-    console.print(table)
+            realised = [format_percent(each.realised_fpr, 1)] if each.realised_fpr else ["-"] * here
+            columns[f"LiRA > {each.threshold:.4g}"] = [f"{each.flagged} of {each.of}", fpr, *realised, *precision]
+    print_columns(
+        console,
+        f"flagged, in percent with 95 % interval; expected from {given.expected.targets} models of the bank as targets",
+        ("flagged", "expected FPR", *(["FPR here"] if here else []), *PRECISION_ROWS),
+        columns,
+    )
     spread = ", ".join(f"{100 * each.expected.fpr_sd:.2f}" for each in decisions.thresholds)
-    note = f"sd of one model's FPR around the expected: {spread}; {PRECISION_NOTE}"
-    console.print(note, soft_wrap=True, highlight=False)
+    print_line(console, f"sd of one model's FPR around the expected: {spread}; {PRECISION_NOTE}")
     for line in format_groups(decisions.groups, names):
-        console.print(line, soft_wrap=True, highlight=False)
+        print_line(console, line)
     if decisions.outlying:
-        console.print(format_outlying_models(decisions.outlying), soft_wrap=True, highlight=False)
+        print_line(console, format_outlying_models(decisions.outlying), markup=True)
+
+
+def print_columns(console: Console, title: str, rows: Sequence[str], columns: Mapping[str, Sequence[str]]) -> None:
+    """Print a table of a column for each threshold: with its numbers in a row it is wider than most terminals."""
+    table = make_table(title, ("", *columns))
+    for row, cells in zip(rows, zip(*columns.values(), strict=True), strict=True):
+        table.add_row(row, *cells)
+    console.print(table)
 
 
 def format_rates(rates: DecisionRates) -> list[str]:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from memscore.data.duplicates import CopyCounts
+from memscore.tables.console import print_line
 
 UNKNOWN = "unknown: the images were not read (imported without --data, or by an earlier version)"
 MEANINGS = {
@@ -47,7 +48,7 @@ def explain_copies(counts: CopyCounts | None) -> Iterator[str]:
 def print_copies(console: Console, counts: CopyCounts | None) -> None:
     """Print a line for each pair of splits with exact copies, or that the images are unknown."""
     for line in explain_copies(counts):
-        console.print(f"[yellow]copies[/] {escape(line)}", soft_wrap=True, highlight=False)
+        print_line(console, f"[yellow]copies[/] {escape(line)}", markup=True)
 
 
 def _count_images(number: int) -> str:

@@ -9,7 +9,7 @@ from memscore.analysis.near_copies import NearCopies, describe_threshold
 from memscore.data.duplicates import SPLIT_NAMES, Copies, count_copies, split_by_group
 from memscore.store.class_names import format_class
 from memscore.store.copy_counts import COPIES_PATH
-from memscore.tables.console import make_table
+from memscore.tables.console import make_table, print_line
 from memscore.tables.duplicates_lines import format_copies, print_copies
 
 ROWS_SHOWN = 10
@@ -20,7 +20,7 @@ def print_copies_table(console: Console, copies: Copies, store: str, names: Sequ
     groups, numbers = split_by_group(copies.groups), copies.split_numbers
     counts = count_copies(copies)
     if not groups:
-        console.print(f"copies {format_copies(counts)}", highlight=False)
+        print_line(console, f"copies {format_copies(counts)}")
         return
     table = make_table(f"exact copies: {len(groups)} images that occur more than once", ("id", "labels", *SPLIT_NAMES))
     for rows in groups[:ROWS_SHOWN]:
@@ -29,7 +29,7 @@ def print_copies_table(console: Console, copies: Copies, store: str, names: Sequ
         table.add_row(escape(str(copies.ids[rows[0]])), escape(labels), *in_splits)
     console.print(table)
     print_copies(console, counts)
-    console.print(f"every example with a copy: {store}/{COPIES_PATH}", soft_wrap=True, highlight=False, markup=False)
+    print_line(console, f"every example with a copy: {store}/{COPIES_PATH}")
 
 
 def print_near_copies(console: Console, near: NearCopies, path: str, names: Sequence[str] = ()) -> None:
@@ -50,11 +50,9 @@ def print_near_copies(console: Console, near: NearCopies, path: str, names: Sequ
     if n:
         console.print(table)
     else:
-        console.print(title, highlight=False)
-    console.print(
+        print_line(console, title)
+    print_line(
+        console,
         f"near: cosine {near.threshold:.5f} or more ({describe_threshold(near.is_measured)}); {near.other_labels} with "
         f"another label than their nearest. Look at them: similar images of one class may be near too; all: {path}",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
     )

@@ -4,8 +4,8 @@ import numpy as np
 from rich.console import Console
 
 from memscore.statistics.privacy_bounds import PrivacyBound
-from memscore.tables.bank_tables import format_interval, format_number
-from memscore.tables.console import make_table
+from memscore.tables.console import make_table, print_line
+from memscore.tables.numbers import format_interval, format_number
 
 METHOD_NAMES = {
     "clopper-pearson": "epsilon, two rates",
@@ -28,7 +28,7 @@ NOTES = (
 def print_epsilon_bounds(console: Console, bounds: tuple[PrivacyBound, ...], n: int) -> None:
     """Print the bounds by each method, and what they assume; n is the number of training examples."""
     if all(np.isnan(bound.value) for bound in bounds):
-        console.print("epsilon   no bound: each half of the examples needs members and others", highlight=False)
+        print_line(console, "epsilon   no bound: each half of the examples needs members and others")
         return
     first = bounds[0]
     title = f"lower bounds at {100 * first.level:g} % confidence each, delta {first.delta:g}"
@@ -61,7 +61,7 @@ def print_epsilon_bounds(console: Console, bounds: tuple[PrivacyBound, ...], n: 
         f"draws, the first of which is the bound. The best of them is none, it has {first.splits} chances to err"
     )
     for note in (*NOTES, halves, *(direction if lower else []), *format_delta_notes(bounds, n)):
-        console.print(note, soft_wrap=True, highlight=False)
+        print_line(console, note)
 
 
 def format_counts(counts: dict[str, int]) -> tuple[str, str]:

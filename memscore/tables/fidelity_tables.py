@@ -8,8 +8,10 @@ from memscore.analysis.risk_signals import RiskSignals
 from memscore.statistics.claims import Trend
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
-from memscore.tables.bank_tables import SECONDS_NOTE, format_interval, format_number
-from memscore.tables.console import make_table
+from memscore.tables.bank_tables import SECONDS_NOTE
+from memscore.tables.console import make_table, print_line
+from memscore.tables.numbers import format_interval, format_number
+from memscore.units import format_count, format_duration
 
 TOP_COLUMN = f"top {100 * TOP_FRACTION:.1f} %"
 
@@ -29,20 +31,22 @@ def print_proxies(console: Console, fidelity: ProxyComparison) -> None:
     # proxies are of other models than the estimate: their correlations have intervals and can be corrected
     reliability = fidelity.reliability
     resampled = "blocks of models" if fidelity.by_blocks else "models"
-    columns = ("proxy", "Spearman", "95 %", "noiseless", "Pearson", TOP_COLUMN, "seconds", "% bank", "% training")
-    table = make_table(f"stand-ins for {fidelity.reference}", columns)
+    columns = ("proxy", "Spearman", "95 %", "noiseless", "Pearson", TOP_COLUMN, "time", "% bank", "% training")
+    table = make_table(f"proxies of {fidelity.reference}, the strongest rank correlation first", columns)
     for row in fidelity.rows:
         if not row.shares_models:
-            costs = (row.seconds, 100 * row.of_bank, 100 * row.of_training)
+            costs = (format_duration(row.seconds), *map(format_cost, (row.of_bank, row.of_training)))
             correlations = (
                 format_interval(row.spearman.lo, row.spearman.hi),
                 *map(format_number, (row.corrected, row.pearson, row.top)),
             )
-            table.add_row(row.score, format_number(row.spearman.value), *correlations, *map(format_number, costs))
+            table.add_row(row.score, format_number(row.spearman.value), *correlations, *costs)
     if table.row_count:
         console.print(table)
     else:
-        console.print("no proxies: `python -m memscore.estimate --proxies all` with --originals 1 or more makes them")
+        print_line(
+            console, "no proxies: `python -m memscore.estimate --proxies all` with --originals 1 or more makes them"
+        )
     # scores of the same models have a table of their own, so that nobody compares them with the proxies
     title = "scores of the same models share its noise, which raises their correlations"
     same_models = make_table(title, ("score", "Spearman", "Pearson", TOP_COLUMN))
@@ -51,22 +55,21 @@ def print_proxies(console: Console, fidelity: ProxyComparison) -> None:
             same_models.add_row(row.score, *map(format_number, (row.spearman.value, row.pearson, row.top)))
     console.print(same_models)
     lines = [
-        f"{fidelity.reference} from {fidelity.models} models: reliability Spearman "
+        f"{fidelity.reference} from {format_count(fidelity.models, 'model')}: reliability Spearman "
         f"{format_number(reliability.spearman_full)}, "
         f"Pearson {format_number(reliability.pearson_full)}; tops of its halves share {format_number(reliability.top)}",
         f"95 %: over other draws of {resampled}, these examples; noiseless: Spearman extrapolated to ever more models, "
         + ("up to 2.5 times as uncertain" if reliability.halves else "undefined with one block of models"),
-        f"seconds beyond the training: {SECONDS_NOTE}; - means not timed; "
+        f"time beyond the training: {SECONDS_NOTE}; - means not timed; "
         + (
-            f"training takes {fidelity.bank_s:.1f} s for the bank, "
-            f"{format_number(fidelity.training_s)} s for one model "
-            "on everything"
+            f"training takes {format_duration(fidelity.bank_s)} for the bank, "
+            f"{format_duration(fidelity.training_s)} for one model on everything"
             if fidelity.bank_s
             else "the cost of training is not stored"
         ),
     ]
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False)
+        print_line(console, line)
 
 
 def print_skew(console: Console, gini: dict[str, Interval]) -> None:
@@ -81,21 +84,40 @@ def print_loss_groups(console: Console, signals: RiskSignals) -> None:
     """Print RSU's Fig. 5 and Table 3 as numbers."""
     # with another risk, the tenths are of the examples that have it, such as the candidates of an inversion
     if signals.risk.startswith("attack_success"):
-        table = make_table("attack success by tenths of the loss", ("loss", "attack success", "95 %"))
-        for group in signals.groups:
+        table = make_table(
+            "attack success by tenths of the examples, the lowest loss of the originals first",
+            ("tenth", "loss", "attack success", "95 %"),
+        )
+        for number, group in enumerate(signals.groups, start=1):
             table.add_row(
-                f"{group.least:.2g} to {group.most:.2g}",
+                str(number),
+                "0" if group.most == 0 else f"{group.least:.2g} to {group.most:.2g}",
                 format_number(group.success.value),
                 format_interval(group.success.lo, group.success.hi),
             )
         console.print(table)
-    columns = ("class", "lowest fifth", "riskiest", "random", "riskiest in the fifth")
-    tails = make_table(f"probability of the label, by {signals.risk}", columns)
+        if sum(group.most == 0 for group in signals.groups) > 1:
+            print_line(console, "loss 0: too small for a number; tenths of it divide such examples by their order")
+    columns = ("class", "its lowest fifth", "mean of riskiest", "mean of random", "riskiest in lowest fifth")
+    tails = make_table(f"probability that the originals give the label, of the riskiest by {signals.risk}", columns)
     for tail in signals.tails:
-        lowest = f"{tail.least:.4f} to {tail.tail:.4f}"
-        probabilities = ("-" if np.isnan(p) else f"{p:.4f}" for p in (tail.risky, tail.twin))
-        tails.add_row(str(tail.label), lowest, *probabilities, format_number(tail.risky_in_tail))
-    console.print(tails)
+        # a class without riskiest and random examples has nothing to compare
+        if not (np.isnan(tail.risky) and np.isnan(tail.twin)):
+            probabilities = ("-" if np.isnan(p) else f"{p:.4f}" for p in (tail.risky, tail.twin))
+            share = "-" if np.isnan(tail.risky_in_tail) else f"{100 * tail.risky_in_tail:.0f} %"
+            tails.add_row(str(tail.label), f"{tail.least:.4f} to {tail.tail:.4f}", *probabilities, share)
+    if tails.row_count:
+        console.print(tails)
+        print_line(
+            console,
+            "lowest fifth: from the lowest probability of the class to that below which a fifth of it lies; random: as "
+            "many other examples as riskiest ones, drawn at random",
+        )
+
+
+def format_cost(share: float) -> str:
+    """Format a cost as a share, in percent; a dash where it is not known."""
+    return "-" if np.isnan(share) else f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.0f}"
 
 
 def print_claims(console: Console, trends: list[Trend]) -> None:

@@ -8,8 +8,9 @@ from memscore.analysis.influence_pairs import MAX_FALSE_SHARE, InfluenceResult
 from memscore.plots.bank import format_label
 from memscore.store.class_names import name_labels
 from memscore.store.store import Store
-from memscore.tables.bank_tables import format_number, format_unfinished
-from memscore.tables.console import make_table
+from memscore.tables.console import make_table, print_line
+from memscore.tables.numbers import format_number
+from memscore.tables.score_tables import format_unfinished
 
 ROWS_SHOWN = 8
 TARGET_NAMES = {
@@ -22,15 +23,15 @@ TARGET_NAMES = {
 def print_influence(console: Console, result: InfluenceResult, store: Store, figure: str | None) -> None:
     """Print the pairs of a run, and where they and the figure are stored."""
     for path, reason in result.damaged.items():
-        console.print(f"[yellow]damaged[/] {path}: {escape(reason)}; left out", soft_wrap=True)
+        print_line(console, f"[yellow]damaged[/] {path}: {escape(reason)}; left out", markup=True)
     for line in format_summary(result):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        print_line(console, line)
     if result.table.num_rows:
         print_strongest(console, result, store)
     place = store.folder.display_name
     lines = [f"every pair: {place}/influence/{result.name}.parquet" + (f"; {place}/{figure}" if figure else "")]
     for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
+        print_line(console, line)
 
 
 def format_summary(result: InfluenceResult) -> list[str]:

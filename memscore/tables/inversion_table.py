@@ -4,7 +4,7 @@ from rich.console import Console
 
 from memscore.proxies.inversion_summary import MEANS, InversionSummary
 from memscore.statistics.intervals import Interval
-from memscore.tables.console import make_table
+from memscore.tables.console import make_table, print_line
 
 
 def print_inversion(console: Console, summary: InversionSummary | None) -> None:
@@ -23,7 +23,7 @@ def print_inversion(console: Console, summary: InversionSummary | None) -> None:
         notes.append(f"by chance the nearest of {1 / summary.compared_images:.2g}, and half resemble it less")
     if above_and_below := sum(summary.gains):
         notes.append(f"gain above 0 for {summary.gains[0]} of {above_and_below}, sign test p = {summary.sign_test:.2g}")
-    console.print("; ".join(notes), soft_wrap=True, highlight=False)
+    print_line(console, "; ".join(notes))
 
 
 def format_mean(interval: Interval) -> tuple[str, str]:

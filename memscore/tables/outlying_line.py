@@ -7,6 +7,7 @@ from rich.console import Console
 from memscore.pipeline.outlying_models import read_outlying_models
 from memscore.statistics.outlying_models import Deviation
 from memscore.store.store import Store
+from memscore.tables.console import print_line
 
 MODELS_NAMED = 4
 MEASURES = {
@@ -22,7 +23,7 @@ MEASURES = {
 def print_outlying_models(console: Console, store: Store) -> None:
     """Print the line on models far from the others that were found when the bank was scored; nothing without any."""
     if outlying := read_outlying_models(store.folder):
-        console.print(format_outlying_models(outlying), soft_wrap=True, highlight=False)
+        print_line(console, format_outlying_models(outlying), markup=True)
 
 
 def format_outlying_models(outlying: Mapping[str, Sequence[Deviation]]) -> str:

@@ -1,15 +1,15 @@
 """Show the progress of a run: a bar in a terminal, a plain line every few seconds in a log."""
 
-import math
 import sys
 import time
 from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from memscore.monitoring.heartbeat import Heartbeat
+from memscore.units import format_count, format_duration, format_rate
 
 UPDATE_S = 5.0
 REPEAT_S = 60.0  # so a run whose models take long shows that it is alive
@@ -31,7 +31,8 @@ class ProgressBar:
         # no columns of rich for speed and time left: the text has them, as in a log
         self.bar: Progress | None = None
         if self.stream.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            # rich's column of counts shows a question mark where there is no total
+            columns = (TextColumn("{task.description}"), BarColumn())
             text = TextColumn("{task.fields[line]}", markup=False)
             self.bar = Progress(*columns, text, console=Console(file=self.stream))
             self.task = self.bar.add_task(label, total=None, line="")
@@ -52,7 +53,7 @@ class ProgressBar:
         """Show the number done of the total; rate and time left are averages since the start."""
         rate = done / max(time.monotonic() - self.began, 1e-9)
         left = f", {format_duration((total - done) / rate)} left" if rate and done < total else ""
-        self._show(self.label, done, total, f"{rate:.3g}/s{left}", line, is_last=done == total)
+        self._show(self.label, done, total, f"{format_rate(rate)}{left}", line, is_last=done == total)
 
     def show_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Show a monitored run: done, rate, time left, failures, workers; always at its end."""
@@ -77,11 +78,14 @@ class ProgressBar:
         """Move the bar, or write a line if one is due."""
         self.is_empty = False
         if self.bar:
-            self.bar.update(self.task, description=label, completed=done, total=total, line=f"{counts}; {line}")
+            text = "; ".join(filter(None, (counts, line)))
+            self.bar.update(
+                self.task, description=format_progress(label, done, total), completed=done, total=total, line=text
+            )
         now = time.monotonic()
         is_new = f"{label} {done}" != self.last_text
         if is_last or now - self.last >= (self.update_s if is_new else self.repeat_s):
-            text = f"{label} {done}/{total}, {counts}" + (f"; {line}" if line else "")
+            text = f"{format_progress(label, done, total)}, {counts}" + (f"; {line}" if line else "")
             # a bar shows it already; only the log of the store, if stderr has one, keeps it as a line
             if self.bar is None:
                 self.stream.write(f"{text}\n")
@@ -91,9 +95,22 @@ class ProgressBar:
             self.last, self.last_text = now, f"{label} {done}"
 
 
+def format_progress(label: str, done: int, total: int) -> str:
+    """Format what is done, and how many of how many; without counts where there is nothing to count.
+
+    >>> format_progress("models", 3, 256), format_progress("models", 0, 0)
+    ('models 3/256', 'models: none to train')
+    >>> format_progress("scores and reports", 0, 0)
+    'scores and reports'
+    """
+    if total:
+        return f"{label} {done}/{total}"
+    return f"{label}: none to train" if label == "models" else label
+
+
 def format_counts(heartbeat: Heartbeat) -> str:
     """Format rate, time left, failures and workers of a run in one line; what is unknown or 0 is left out."""
-    parts = [f"{3600 * heartbeat.rate_per_s:.0f} an hour"] if heartbeat.rate_per_s else []
+    parts = [format_rate(heartbeat.rate_per_s)] if heartbeat.rate_per_s else []
     is_running = heartbeat.state == "running"
     if is_running and heartbeat.eta_s is not None and heartbeat.phase == "models":
         parts.append(f"{format_duration(heartbeat.eta_s)} left")
@@ -103,21 +120,5 @@ def format_counts(heartbeat: Heartbeat) -> str:
     parts += [f"tried again: {retried}"] if retried else []
     if is_running:
         busy = "" if heartbeat.busy is None else f"{heartbeat.busy} of "
-        parts.append(f"{busy}{heartbeat.workers} worker{'' if heartbeat.workers == 1 else 's'}")
+        parts.append(f"{busy}{format_count(heartbeat.workers, 'worker')}")
     return ", ".join(parts)
-
-
-def format_duration(seconds: float) -> str:
-    """Format seconds in at most two units, rounded down.
-
-    >>> [format_duration(s) for s in (0.4, 59, 61, 3660, 200_000)]
-    ['0 s', '59 s', '1 min 1 s', '1 h 1 min', '2 d 7 h']
-    """
-    if not math.isfinite(seconds):
-        return "-"
-    whole = max(int(seconds), 0)
-    for unit, part, size in (("d", "h", 86400), ("h", "min", 3600), ("min", "s", 60)):
-        if whole >= size:
-            rest = whole % size // (size // {"d": 24, "h": 60, "min": 60}[unit])
-            return f"{whole // size} {unit} {rest} {part}"
-    return f"{whole} s"

@@ -6,18 +6,20 @@ from rich.console import Console
 from rich.markup import escape
 
 from memscore.monitoring.status import ArmStatus, BankStatus, TrialsStatus
-from memscore.tables.console import make_table
+from memscore.tables.console import make_table, print_line
 from memscore.tables.duplicates_lines import format_copies
 from memscore.tables.outlying_line import format_outlying_models
-from memscore.tables.progress_bar import format_counts, format_duration
+from memscore.tables.progress_bar import format_counts, format_progress
+from memscore.units import format_count, format_duration, format_error, format_rate, format_size
 
+LABEL_WIDTH = 8  # of the labels before the lines of the heading
 MAX_ERROR_LENGTH = 160  # characters of an error
 
 
 def print_status(console: Console, status: BankStatus) -> None:
     """Print the status of a bank."""
     for line in format_heading(status):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        print_line(console, line, indent=LABEL_WIDTH)
     table = make_table("", ("arm", "models", "planned", "queries", "whole blocks", "failed", "diverged", "RMSE"))
     for arm in status.arms:
         planned = "-" if arm.planned is None else str(arm.planned)
@@ -27,7 +29,7 @@ def print_status(console: Console, status: BankStatus) -> None:
     if status.arms:
         console.print(table)
     for line in format_remarks(status):
-        console.print(line, soft_wrap=True, highlight=False)
+        print_line(console, line, markup=True)
 
 
 def format_heading(status: BankStatus) -> Iterator[str]:
@@ -35,18 +37,19 @@ def format_heading(status: BankStatus) -> Iterator[str]:
     yield f"store   {status.store}"
     last = "" if status.last_s is None else f", the last one {format_duration(status.last_s)} ago"
     models = ", ".join(filter(None, (status.data, status.architecture, status.precision)))
-    yield f"bank    {models}: {status.total_bytes / 1e6:.1f} MB, {status.bytes / 1e6:.1f} of them shards{last}"
+    yield f"bank    {models}: {format_size(status.total_bytes)}, {format_size(status.bytes)} of them shards{last}"
     yield f"copies  {format_copies(status.copies)}"
     yield f"driver  {format_driver(status)}"
     if status.rate_per_s and status.driver.state != "running":
-        yield f"rate    {3600 * status.rate_per_s:.0f} models an hour between the last shards"
+        yield f"rate    {format_rate(status.rate_per_s)} between the last shards of models"
 
 
 def format_driver(status: BankStatus) -> str:
     """Format who works on the store, and the last heartbeat."""
     who, heartbeat = f"pid {status.driver.pid} on host {status.driver.host}", status.beat
     if status.driver.state == "running" and heartbeat:
-        return f"{who} computes {heartbeat.phase} {heartbeat.done}/{heartbeat.total}: {format_counts(heartbeat)}"
+        progress = format_progress(heartbeat.phase, heartbeat.done, heartbeat.total)
+        return f"{who} computes {progress}; {format_counts(heartbeat)}"
     if status.driver.state == "silent":
         return f"{who} holds the lock and writes no record: another command, or one that is frozen or was just started"
     if status.driver.state == "died":
@@ -64,12 +67,12 @@ def format_trials(trials: TrialsStatus) -> str:
     read = f" of the {trials.read} that were read" if trials.read < trials.trials else ""
     place = f" in {escape(trials.place)}" if trials.place else ""
     models = f"originals {trials.originals}, oracles {trials.oracles}"
-    return f"unlearning{place}: {trials.trials} trials, {trials.diverged} diverged{read}; {models}"
+    return f"unlearning{place}: {format_count(trials.trials, 'trial')}, {trials.diverged} diverged{read}; {models}"
 
 
 def format_precision(arm: ArmStatus) -> str:
     """Format the error of memorization with the models of an arm."""
-    return "-" if arm.rmse is None else f"{arm.rmse:.4f}"
+    return "-" if arm.rmse is None else format_error(arm.rmse)
 
 
 def format_remarks(status: BankStatus) -> Iterator[str]:
@@ -94,6 +97,11 @@ def format_remarks(status: BankStatus) -> Iterator[str]:
         yield f"scores: {len(status.scores)} stored, {len(stale)} {reason}"
     if stale:
         yield f"[yellow]stale[/] {', '.join(score.name for score in stale)}: the next estimate computes them again"
+    if status.outputs_are:
+        yield (
+            f"[yellow]warning[/] the network's outputs are no logits ({status.outputs_are}): confidences and attacks "
+            "mean something else"
+        )
     if status.outlying_models:
         yield format_outlying_models(status.outlying_models)
     for trials in status.unlearning:

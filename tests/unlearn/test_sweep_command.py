@@ -45,7 +45,7 @@ def done(store):
 def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
     assert sweep.main([done, *FEW, *ONE, "--name", "mine"]) == 0
     output = capsys.readouterr().out
-    assert "judged on originals unseen by the choice" in output
+    assert "judged on 1 original unseen by the choice" in output
     assert "tow_test by who chose" in output
     assert output.strip().endswith(f"every trial and what was chosen: {done}/sweeps/mine")
     assert {path.name for path in Path(done, "sweeps", "mine").iterdir()} == {
@@ -148,7 +148,8 @@ def test_where_everything_diverges_the_trials_are_kept_and_a_line_says_so(done, 
     output = capsys.readouterr().out
     assert "no method is left to be judged; finished trials are stored" in output
     assert (
-        "gradient-ascent, vanilla, chosen by blind: ended early, no attempt at step 1 can be chosen: 1 of 1" in output
+        "gradient-ascent, vanilla, chosen by blind: ended early, no configuration at step 1 can be chosen: 1 of 1"
+        in output
     )
     after = read_sweep_files(done)
     assert before.items() < after.items()

@@ -15,6 +15,7 @@ from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.trials.config import Row
 from unlearn.trials.setup import ShowProgress, SplitsCache, UnlearningContext, no_progress
 from unlearn.tuning.config import SweepConfig
+from unlearn.tuning.methods import format_plan
 from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import describe_diverged
 from unlearn.tuning.search import SearchBackend
@@ -113,7 +114,7 @@ class SweepRunner:
                 for config_result in search_results
             })
             remarks += [
-                f"{name}: {state.method.name} {state.method.variant} ended early: {state.end_reason}"
+                f"{name}: {format_plan(state.method.name)} {state.method.variant} ended early: {state.end_reason}"
                 for state in result.states
                 if state.end_reason
             ]
@@ -128,7 +129,7 @@ class SweepRunner:
             ]
             # A chosen value at an end of its space may be beaten by one outside.
             boundary_params = sorted({
-                f"{state.method.name} {state.method.variant} {param}"
+                f"{format_plan(state.method.name)} {state.method.variant} {param}"
                 for state in result.states
                 for param in state.at_boundary
             })

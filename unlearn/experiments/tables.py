@@ -1,15 +1,23 @@
 """Store the rows, verdicts and figure of an experiment, and print its tables."""
 
+import math
+from collections.abc import Sequence
+
 from rich.console import Console
 
+from memscore.statistics.claims import Claim
 from memscore.store.json_records import encode_record, hash_record, replace_nonfinite
 from memscore.store.store import Store
-from memscore.tables.console import make_table
+from memscore.tables.console import make_table, print_line
+from memscore.units import format_count, format_duration
+from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments.base import Experiment, ExperimentResult, make_record
 from unlearn.experiments.config import ExperimentConfig
+from unlearn.trials.config import Row
 from unlearn.trials.tables import DIRECTIONS, format_mean
-from unlearn.tuning.results import group_by_method, rows_to_table
-from unlearn.tuning.tables import format_interval
+from unlearn.tuning.methods import format_plan
+from unlearn.tuning.results import group_by_method, restrict_to_shared_originals, rows_to_table
+from unlearn.tuning.tables import format_interval, shorten_variants, sort_methods
 
 EXPERIMENTS_FOLDER = "experiments"
 COLUMNS = (
@@ -17,6 +25,20 @@ COLUMNS = (
     ("mia_test", "mia_test_gap", "rrt_examples"),
 )
 """Columns of each table, the experiment's own in the last: more do not fit besides the names of plans."""
+PLANS_IN_CLAIMS = {
+    "nothing, fine-tuning, SalUn": "nothing>finetune>salun",
+    "nothing, SalUn, fine-tuning": "nothing>salun>finetune",
+    "SalUn does better with nothing done to what is little memorized": "nothing>salun>salun has a higher ToW than "
+    "RUM^F of salun",
+    "SalUn reads no more examples with nothing done to what is little memorized": "nothing>salun>salun reads no more "
+    "examples than RUM^F of salun",
+    "the paper's plan": "nothing>finetune>salun",
+}
+"""Words of stored claims -> plans as they are typed, and as the rows name them."""
+RUM_NOTE = (
+    "RUM^F: the forget set is divided by the score, and one algorithm forgets the parts one after the other (variant "
+    "rum; rum-reversed starts at the highest score); a>b>c names an algorithm for each part, nothing leaves it as it is"
+)
 
 
 def write_experiment(store: Store, experiment: Experiment, config: ExperimentConfig, result: ExperimentResult) -> str:
@@ -32,34 +54,80 @@ def write_experiment(store: Store, experiment: Experiment, config: ExperimentCon
 
 def print_experiment(console: Console, experiment: Experiment, result: ExperimentResult, folder: str) -> None:
     """Print the tables of all parts, then the verdicts."""
-    first, last = COLUMNS
     for part, rows in result.results.items():
-        groups = group_by_method(rows)
-        title = f"{experiment.source}: {part}, {rows[0]['forget_set'] if rows else ''}"
+        print_part(console, experiment, part, rows)
+    print_line(console, DIRECTIONS)
+    print_claims(console, experiment, result.claims)
+    for line in result.remarks:
+        print_line(console, line)
+    if cost := result.cost:
+        configurations = format_count(int(cost["attempts"]), "configuration")
+        runs = format_count(int(cost["runs"]), "tuning run")
+        print_line(console, f"{configurations}, {runs} that took {format_duration(cost['tuning_s'])} of one worker")
+    print_line(console, f"rows, verdicts and picture: {folder}")
+
+
+def print_part(console: Console, experiment: Experiment, part: str, rows: Sequence[Row]) -> None:
+    """Print the methods of one part, those of each selection in tables of their own, the nearest to retraining first.
+
+    The oracle and theta_o, which are of no selection, stand above and below in each.
+    """
+    groups = group_by_method(rows)
+    shared_rows = restrict_to_shared_originals(groups)
+    counts = {key: len({row["index"] for row in group}) for key, group in groups.items()}
+    uneven = len(set(counts.values())) > 1
+    variants, score = shorten_variants([variant for _, variant, _ in groups])
+    originals = "" if uneven or not counts else f", {format_count(next(iter(counts.values())), 'original')}"
+    order = sort_methods(groups, shared_rows)
+    # a row of no selection is the oracle, theta_o, or of an experiment that chooses nothing
+    selections = list(dict.fromkeys(select for *_, select in order if select)) or [""]
+    first, last = COLUMNS
+    for selection in selections:
+        chosen = f", chosen by {selection}" if selection else ""
+        title = f"{experiment.source}: {part}, {rows[0]['forget_set'] if rows else ''}{chosen}{originals}{score}"
         for columns in (first, (*last, *experiment.columns)):
-            table = make_table(title, ("", "variant", "chosen by", "n", *columns))
-            for (method, variant, select), method_rows in groups.items():
-                n = len({row["index"] for row in method_rows})
-                table.add_row(
-                    method, variant, select, str(n), *(format_mean([row[c] for row in method_rows]) for c in columns)
-                )
+            table = make_table(title, ("", "variant", *(["n"] if uneven else []), *columns))
+            for key in (key for key in order if key[2] in {"", selection}):
+                count = [str(counts[key])] if uneven else []
+                cells = (format_mean([row[column] for row in groups[key]]) for column in columns)
+                table.add_row(format_plan(key[0]), variants[key[1]], *count, *cells)
             console.print(table)
             title = ""
-    console.print(DIRECTIONS, highlight=False, soft_wrap=True)
-    table = make_table(
-        f"what {experiment.source.split()[0]} says, and what was measured", ("claim", "paper", "here", "verdict")
-    )
+
+
+def print_claims(console: Console, experiment: Experiment, claims: Sequence[Claim]) -> None:
+    """Print the verdicts, those on one claim below each other, the largest value first."""
+    paper = experiment.source.split()[0]
+    table = make_table(f"what {paper} says, and what was measured", ("claim", "paper", "here", "verdict"))
     for column in table.columns[:2]:
         column.justify = "left"
-    for claim in result.claims:
-        table.add_row(claim.claim, claim.paper, format_interval(claim.value), claim.verdict)
+    subjects = list(dict.fromkeys(_split_subject(claim)[1] for claim in claims))
+    # -value of NaN would leave the order undefined
+    for claim in sorted(
+        claims,
+        key=lambda claim: (
+            subjects.index(_split_subject(claim)[1]),
+            math.inf if math.isnan(claim.value.value) else -claim.value.value,
+        ),
+    ):
+        table.add_row(format_claim(claim.claim), claim.paper, format_interval(claim.value), claim.verdict)
     console.print(table)
-    for line in result.remarks:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    cost = result.cost
-    if cost:
-        seconds = cost["tuning_s"]
-        duration = f"{seconds / 3600:.2f} worker-hours" if seconds >= 360 else f"{seconds:.0f} s of workers"
-        summary = f"{cost['attempts']:.0f} attempts, {cost['runs']:.0f} tuning runs that took {duration}"
-        console.print(summary, highlight=False, soft_wrap=True)
-    console.print(f"rows, verdicts and picture: {folder}", highlight=False, soft_wrap=True, markup=False)
+    if any("RUM^F" in claim.claim for claim in claims):
+        print_line(console, RUM_NOTE)
+
+
+def _split_subject(claim: Claim) -> tuple[str, str]:
+    """Split a claim into the algorithm that it is of, if it names one first, and what is claimed."""
+    name, colon, rest = claim.claim.partition(": ")
+    return (name, rest) if colon and name in ALGORITHMS else ("", claim.claim)
+
+
+def format_claim(claim: str) -> str:
+    """Format a claim with its plans as --plans takes them; the stored words stay as they are.
+
+    >>> format_claim("nothing, fine-tuning, SalUn has a higher ToW than RUM^F of salun")
+    'nothing>finetune>salun has a higher ToW than RUM^F of salun'
+    """
+    for words, typed in PLANS_IN_CLAIMS.items():
+        claim = claim.replace(words, typed)
+    return claim

@@ -214,6 +214,15 @@ def name_variant_by_score(variant: str, score: str) -> str:
     return name_variant(variant, make_score_partition(score, 1, "equal")) if refines else variant
 
 
+def format_plan(name: str) -> str:
+    """Format the name of a method as --plans takes it: the part of a plan to which nothing is done is "nothing".
+
+    >>> format_plan("original>finetune>salun"), format_plan("original"), format_plan("salun")
+    ('nothing>finetune>salun', 'original', 'salun')
+    """
+    return ">".join("nothing" if part == ORIGINAL else part for part in name.split(">")) if ">" in name else name
+
+
 def parse_plan(plan: str, k: int) -> tuple[str, ...]:
     """Parse a plan such as nothing>finetune>salun; "nothing" is "original"."""
     names = tuple(ORIGINAL if part.strip() == "nothing" else part.strip() for part in plan.split(">"))

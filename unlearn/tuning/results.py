@@ -15,7 +15,7 @@ from memscore.store.json_records import encode_record, read_record, replace_nonf
 from memscore.store.store import Store
 from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.tables import mean_with_interval
-from unlearn.tuning.methods import AUTOMATIC, ORIGINAL
+from unlearn.tuning.methods import AUTOMATIC, ORIGINAL, format_plan
 from unlearn.tuning.search import OBJECTIVE
 from unlearn.tuning.state import SweepResult
 
@@ -201,8 +201,8 @@ def describe_diverged(judged: Sequence[Row]) -> list[str]:
     """Describe each method with diverged judged runs, whose means are of the others and flatter it."""
     counts = {key: (count_diverged(rows), len(rows)) for key, rows in group_by_method(judged).items()}
     return [
-        f"{name} {variant}, chosen by {select}: {n_diverged} of {n} judged runs diverged, and its means are "
-        "of the others"
+        f"{format_plan(name)} {variant}, chosen by {select}: {n_diverged} of {n} judged runs diverged, and its means "
+        "are of the others"
         for (name, variant, select), (n_diverged, n) in counts.items()
         if n_diverged
     ]

@@ -305,7 +305,7 @@ class Sweep:
         ]
         # Methods and selections that need the same search share its key: it is run once.
         searches = {key: search for _, _, search, key in requested}
-        with self.show_progress(f"attempts at step {len(states[0].steps) + 1}") as progress:
+        with self.show_progress(f"configurations at step {len(states[0].steps) + 1}") as progress:
             results, failed = run_searches(self.config, self.context, searches, backend, progress)
         self.failed += failed
         for state in states:

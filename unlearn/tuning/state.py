@@ -70,9 +70,9 @@ def explain_no_choice(step: int, searches: Sequence[Sequence[ConfigResult]]) -> 
     """Explain in a line why no configuration of a step, counted from 1, could be chosen."""
     results = [result for search_results in searches for result in search_results]
     if not results:
-        return f"every attempt at step {step} failed"
+        return f"every configuration at step {step} failed"
     n_diverged = sum(result["diverged"] == len(result["trials"]) for result in results)
-    return f"no attempt at step {step} can be chosen: {n_diverged} of {len(results)} diverged on every original"
+    return f"no configuration at step {step} can be chosen: {n_diverged} of {len(results)} diverged on every original"
 
 
 def identity_columns(method: Method, levels: int, select: str, level: int, attempt: int) -> Row:

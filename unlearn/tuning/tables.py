@@ -1,11 +1,15 @@
 """Print a sweep as tables: methods by their distance to the oracle, the regret of choosing without one, and remarks."""
 
+from collections.abc import Mapping, Sequence
+
 from rich.console import Console
 
 from memscore.statistics.intervals import Interval
-from memscore.tables.console import make_table
-from unlearn.trials.config import ORACLE
+from memscore.tables.console import make_table, print_line
+from memscore.units import format_count, format_duration
+from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.tables import DIRECTIONS, format_mean
+from unlearn.tuning.methods import format_plan
 from unlearn.tuning.results import (
     compare_automatic,
     compute_regrets,
@@ -17,6 +21,9 @@ from unlearn.tuning.results import (
 )
 from unlearn.tuning.state import SweepResult
 
+MethodKey = tuple[str, str, str]
+"""Method, variant and selection."""
+Groups = Mapping[MethodKey, list[Row]]
 UNEQUAL_NOTE = (
     "where labels are drawn there are twice the originals, where a trial failed there are fewer: compare by the last "
     "column, which is that of the order"
@@ -33,29 +40,28 @@ def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
     n_originals = {key: len({row["index"] for row in rows}) for key, rows in groups.items()}
     shared_rows = restrict_to_shared_originals(groups)
     n_shared = len({row["index"] for rows in shared_rows.values() for row in rows})
-    keys = sorted(
-        (key for key in groups if key[2]), key=lambda key: (-mean_or_minus_infinity(shared_rows[key], "tow_test"), key)
-    )
-    title = (
-        f"{result.judged_set.name}: {len(result.judged_set.rows)} examples, judged on originals unseen by the choice"
-    )
     # Means over different originals are not comparable: order by the shared ones, and show that column.
     uneven = len(set(n_originals.values())) > 1
+    variants, score = shorten_variants([variant for _, variant, _ in groups])
+    title = (
+        f"{result.judged_set.name}: {format_count(len(result.judged_set.rows), 'example')}, judged on "
+        f"{'originals' if uneven else format_count(n_shared, 'original')} unseen by the choice{score}"
+    )
     extra = (f"tow_test of the same {n_shared}",) * uneven
-    table = make_table(title, ("", "variant", "chosen by", "n", *COLUMNS, *extra))
-    for key in [(ORACLE, "", ""), *keys, ("original", "", "")]:
-        if key in groups:
-            cells = [format_mean([r[c] for r in groups[key]]) for c in COLUMNS]
-            cells += [format_mean([r["tow_test"] for r in shared_rows[key]])] * uneven
-            table.add_row(*key, str(n_originals[key]), *cells)
+    table = make_table(title, ("", "variant", "chosen by", *(["n"] if uneven else []), *COLUMNS, *extra))
+    for key in sort_methods(groups, shared_rows):
+        cells = [format_mean([r[c] for r in groups[key]]) for c in COLUMNS]
+        cells += [format_mean([r["tow_test"] for r in shared_rows[key]])] * uneven
+        counts = [str(n_originals[key])] * uneven
+        table.add_row(format_plan(key[0]), variants[key[1]], key[2], *counts, *cells)
     console.print(table)
     if uneven:
-        console.print(UNEQUAL_NOTE, highlight=False, soft_wrap=True)
-    console.print(DIRECTIONS, highlight=False, soft_wrap=True)
+        print_line(console, UNEQUAL_NOTE)
+    print_line(console, DIRECTIONS)
     _print_regrets(console, result)
     for line in (*describe_automatic_plans(result), *list_remarks(result)):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    console.print(f"every trial and what was chosen: {folder}", highlight=False, soft_wrap=True, markup=False)
+        print_line(console, line)
+    print_line(console, f"every trial and what was chosen: {folder}")
     return (
         1
         if result.failed or count_diverged(result.judged_rows) or any(state.end_reason for state in result.states)
@@ -68,16 +74,37 @@ def _print_regrets(console: Console, result: SweepResult) -> None:
     if not regrets:
         return
     groups = group_by_method(result.judged_rows)
+    variants, score = shorten_variants([variant for _, variant in regrets])
     table = make_table(
-        "tow_test by who chose, and the regret of choosing without an oracle",
+        f"tow_test by who chose, and the regret of choosing without an oracle{score}",
         ("", "variant", "oracle", "blind", "regret"),
     )
     for (name, variant), regret in regrets.items():
         cells = [
             format_mean([row["tow_test"] for row in groups[name, variant, select]]) for select in ("oracle", "blind")
         ]
-        table.add_row(name, variant, *cells, format_interval(regret))
+        table.add_row(format_plan(name), variants[variant], *cells, format_interval(regret))
     console.print(table)
+
+
+def shorten_variants(names: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Shorten the names of variants that refine by one score, and say by which; unchanged where they are of several.
+
+    >>> shorten_variants(["vanilla", "rum memorization", "auto memorization"])
+    ({'vanilla': 'vanilla', 'rum memorization': 'rum', 'auto memorization': 'auto'}, ', variants by memorization')
+    """
+    scores = {score for _, _, score in (name.partition(" ") for name in names) if score}
+    if len(scores) != 1:
+        return {name: name for name in names}, ""
+    return {name: name.partition(" ")[0] for name in names}, f", variants by {scores.pop()}"
+
+
+def sort_methods(groups: Groups, shared_rows: Groups) -> list[MethodKey]:
+    """Sort methods by their distance to the oracle, which comes first, on shared originals; theta_o is the last."""
+    keys = sorted(
+        (key for key in groups if key[2]), key=lambda key: (-mean_or_minus_infinity(shared_rows[key], "tow_test"), key)
+    )
+    return [key for key in ((ORACLE, "", ""), *keys, ("original", "", "")) if key in groups]
 
 
 def describe_automatic_plans(result: SweepResult) -> list[str]:
@@ -88,12 +115,16 @@ def describe_automatic_plans(result: SweepResult) -> list[str]:
     lines = []
     for state in (state for state in result.states if state.method.automatic and not state.end_reason):
         variant, select = state.method.variant, state.select
-        plan = " > ".join(name for name, _ in state.steps)
+        plan = format_plan(">".join(name for name, _ in state.steps))
         cost = state.cost
-        line = f"{variant} by {select}: {plan}, after {cost['attempts']:.0f} attempts, {cost['tuning_s']:.0f} s"
+        tried = f"{format_count(int(cost['attempts']), 'configuration')}, {format_duration(cost['tuning_s'])}"
+        line = f"{variant} by {select}: {plan}, after {tried}"
         if (variant, select) in best_fixed:
             best, regret = best_fixed[variant, select]
-            line += f"; {best[0]} {best[1]}, the best fixed plan of this table, is {format_interval(regret)} above it"
+            line += (
+                f"; {format_plan(best[0])} {best[1]}, the best fixed plan of this table, is {format_interval(regret)} "
+                "above it"
+            )
         lines.append(line)
     return lines
 
@@ -113,7 +144,7 @@ def list_remarks(result: SweepResult) -> list[str]:
         )
     )
     for state in result.states:
-        method = f"{state.method.name}, {state.method.variant}, chosen by {state.select}"
+        method = f"{format_plan(state.method.name)}, {state.method.variant}, chosen by {state.select}"
         if state.end_reason:
             remarks.append(f"{method}: ended early, {state.end_reason}")
         if state.at_boundary:
@@ -125,7 +156,7 @@ def list_remarks(result: SweepResult) -> list[str]:
         remarks.append("no method is left to be judged; finished trials are stored")
     n_diverged = count_diverged(result.tuning_rows)
     if n_diverged:
-        remarks.append(f"{n_diverged} of {len(result.tuning_rows)} tuning runs diverged; each is a row")
+        remarks.append(f"{n_diverged} of {format_count(len(result.tuning_rows), 'tuning run')} diverged; each is a row")
     return [*remarks, *describe_diverged(result.judged_rows)]
 
 

@@ -21,13 +21,16 @@ from memscore.analysis.audit_trust import (
     conclude,
     find_class_order,
     find_member_reasons,
+    find_missing_members,
 )
+from memscore.analysis.calibration import AuditedThreshold
 from memscore.analysis.shadow_targets import ShadowTargets
 from memscore.data.datasets import load_dataset
 from memscore.models.architectures import build_network
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.reload_data import reload_splits
 from memscore.pipeline.train_bank import build_shared_data, train_missing
+from memscore.statistics.calibrated_threshold import DecisionRates
 from memscore.statistics.intervals import Interval
 from memscore.statistics.shadow_fit import Limits
 from memscore.store.store import Store
@@ -205,6 +208,31 @@ def test_lists_are_judged_by_the_auc_where_accuracies_are_alike():
     assert "none of" in find(0.5, 0.05, member=np.zeros(400, bool))[0]
 
 
+@pytest.mark.parametrize(
+    ("realised", "non_members", "named"), [(0.036, 900, True), (0.012, 900, False), (0.5, 9, False)]
+)
+def test_a_list_that_lacks_members_is_named_by_what_is_flagged_outside_it(realised, non_members, named):
+    """Half of 600 members are not listed: 1 % of 600 non-members and 9 % of 300 members are flagged, 3.6 % of all."""
+    around = Interval(value=0.01, lo=0.0095, hi=0.0105)
+    rates = DecisionRates(
+        fpr=around, fpr_sd=0.003, tpr=around, precision={}, targets=64, false_positives=1, negatives=100
+    )
+    half = 1.96 * float(np.sqrt(realised * (1 - realised) / non_members))
+    each = AuditedThreshold(
+        nominal_fpr=0.01,
+        threshold=1.3,
+        expected=rates,
+        flagged=50,
+        of=1200,
+        realised_fpr=Interval(value=realised, lo=realised - half, hi=realised + half),
+        non_members=non_members,
+    )
+    reasons = list(find_missing_members([each, each]))
+    assert len(reasons) == named
+    assert not named or "3.6 % of the 900 that are not listed as members are flagged at LiRA > 1.3" in reasons[0]
+    assert not list(find_missing_members([replace(each, realised_fpr=None)]))
+
+
 def test_the_expected_fpr_is_that_of_fresh_models(store, splits):
     """Of 8 fresh models, whose non-members are known, within 4 standard errors of the bank's own."""
     rates = []
@@ -259,9 +287,10 @@ def test_an_audit_that_is_not_trusted_exits_with_0_and_names_a_bank_that_fits(st
     assert run_command(store, files, *words, members="others.txt") == 0
     page = capsys.readouterr().out.splitlines()
     assert page[-1].startswith("not trusted: ")
-    [advice] = [line for line in page if line.startswith("to do")]
-    assert "python -m memscore.estimate --data digits --train-limit 400 --label-noise 0.25 --arch mlp-32 " in advice
-    assert "with your model's own recipe" in advice
+    at = page.index("to do     train a bank that fits:")  # the command alone on its line, to be copied
+    command = "  python -m memscore.estimate --data digits --train-limit 400 --label-noise 0.25 --arch mlp-32"
+    assert page[at + 1] == command
+    assert "with your model's own recipe" in page[at + 2]
     record = json.loads(out.with_suffix(".json").read_text())
     assert record["trusted"] is False
     assert len(record["reasons"]) >= 2

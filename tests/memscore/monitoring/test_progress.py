@@ -226,7 +226,7 @@ def test_a_log_gets_a_line_only_so_often_and_one_at_the_end():
     assert len(format_lines([*running, ended])) == 1
     every = format_lines([*running, ended], update_s=0, repeat_s=0)
     assert len(every) == 91
-    assert every[-1] == "models 90/90, 2 failed; ended after 1 min 0 s"
+    assert every[-1] == "models 90/90, 2 failed; ended after 1 min"
 
 
 def test_a_run_without_progress_repeats_its_line_rarely():
@@ -241,7 +241,7 @@ def test_the_line_has_rate_time_left_failures_and_workers():
     )
     assert (
         format_counts(heartbeat)
-        == "1800 an hour, 1 h 1 min left, 1 failed, tried again: 2 node, 1 worker, 7 of 8 workers"
+        == "1800 an hour, 61.7 min left, 1 failed, tried again: 2 node, 1 worker, 7 of 8 workers"
     )
     assert (
         format_counts(replace(heartbeat, busy=None, retried={}, rate_per_s=None, eta_s=None)) == "1 failed, 8 workers"

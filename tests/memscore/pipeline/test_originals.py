@@ -21,6 +21,7 @@ from memscore.store.shards import format_model_name
 from memscore.store.store import Store
 from memscore.tables import bank_tables
 from memscore.training.learning_events import LearningEvents
+from memscore.units import format_duration
 from tests.fixtures.banks import ARM, bank
 from tests.fixtures.command import SERIAL, SMALL, here
 from tests.fixtures.proxied import open_small_bank
@@ -101,7 +102,7 @@ def test_the_cost_table_has_learning_events_and_a_dash_where_a_receipt_is_from_b
     assert set(rows) == set(outcome.event_s) == {"learning events", "events of evaluation passes"}
     seconds, share = outcome.event_s["learning events"], outcome.event_s["learning events"] / outcome.training_s
     assert 0 < share < 1
-    assert rows["learning events"] == [f"{seconds:.3f}", f"{100 * share:.1f}", "%"]
+    assert rows["learning events"] == [*format_duration(seconds).split(), f"{100 * share:.1f}"]
     for name in ("original-00000", "original-00001"):
         receipt = bank.store.read_receipt(name)
         bank.store.write_receipt(name, {key: value for key, value in receipt.items() if key != "events_s"})

@@ -150,7 +150,7 @@ def test_one_original_gives_no_error_and_prints_a_line(tmp_path):
     assert "one original: learning events, final loss and proxies have no standard error; --originals 3" in output
     assert "proxies, median of 1 original;" in output
     assert (
-        "seconds: one worker's wall clock as measured, whatever the machine and its load; median over originals"
+        "time: one worker's wall clock as measured, whatever the machine and its load; median over originals"
         in " ".join(output.split())
     )
 

@@ -123,7 +123,7 @@ def test_what_is_of_another_training_than_the_stored_weights_is_named_everywhere
     console = Console(width=200, record=True, file=io.StringIO())
     bank_tables.print_result(console, outcome, "store")
     output = console.export_text()
-    assert output.count("not the same bits 1 originals, first original-00000: trained again for aum, events,") == 1
+    assert output.count("not the same bits 1 original, first original-00000: trained again for aum, events,") == 1
     assert "aum (trained again)" in output
     assert "centroid-distance (trained again)" not in output
     for score, originals in {

@@ -97,10 +97,10 @@ def test_without_a_target_default_errors_are_forecast_and_checked(tmp_path, caps
     code, output = here(f"{FLAGS} --models 48 --store {tmp_path / 's'}", capsys)
     assert code == 0
     first, error = measured(tmp_path / "s", 32), measured(tmp_path / "s", 48)
-    assert f"{ARM}: RMSE {first:.4f} with 32 models; with 1 worker" in output
+    assert f"{ARM}: RMSE {first:.4f} with 32 models; other RMSE with 1 worker" in output
     for target in (0.05, 0.03, 0.02):
-        match = re.search(rf"{target} +(\d+) +([0-9.]+) +([0-9.]+)", output)
-        models, disk = int(match[1]), float(match[3])
+        match = re.search(rf"{target} +(\d+) +[0-9.]+ [a-z]+ +([0-9.]+) (k|M)B", output)
+        models, disk = int(match[1]), float(match[2]) / (1000 if match[3] == "k" else 1)
         assert first * np.sqrt(32 / models) <= target < first * np.sqrt(32 / (models - 8))
         of_48 = sum(path.stat().st_size for path in (tmp_path / "s" / "shards").iterdir()) / 1e6
         assert disk == pytest.approx(of_48 * models / 48, rel=0.05)  # shards differ a little in size

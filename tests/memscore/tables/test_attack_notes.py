@@ -37,9 +37,9 @@ def score(folder, arm, indices, scale=1.0):
         (Arm(block=8), [i for i in range(24) if i % 8], []),
         (Arm(design="exact", block=8), range(8), []),
         (Arm(design="iid"), range(8), []),
-        (Arm(design="iid"), range(2), ["lira, lira_offline undefined with 2 models"]),
-        (Arm(design="exact", keep=0.75, block=4), range(4), ["undefined with 4 models"]),
-        (Arm(keep=0.75, block=4), range(4), ["one block", "undefined with 4 models"]),
+        (Arm(design="iid"), range(2), ["lira, lira_offline undefined with 2 models", "use --models 4"]),
+        (Arm(design="exact", keep=0.75, block=4), range(4), ["undefined with 4 models", "use --models 8"]),
+        (Arm(keep=0.75, block=4), range(4), ["one block", "undefined with 4 models", "use --models 12"]),
     ],
 )
 def test_each_arm_is_told_what_limits_its_attacks(tmp_path, arm, indices, words):

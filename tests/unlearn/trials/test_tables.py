@@ -8,7 +8,7 @@ from tests.fixtures.populations import make_population
 from unlearn.measures.epsilon import epsilon
 from unlearn.trials.prepare import TrialResults
 from unlearn.trials.request import TrialRequest
-from unlearn.trials.tables import format_mean, mean_with_interval, print_trials
+from unlearn.trials.tables import format_mean, list_remarks, mean_with_interval, print_trials
 
 
 def test_intervals_over_seeds():
@@ -34,6 +34,19 @@ def test_an_epsilon_that_is_none_does_not_look_like_a_number_above_its_ceiling()
     assert "none" not in text["near"]["epsilon_median"]
     assert "3.434" in text["near"]["epsilon_ceiling"]
     assert "log(n - 1)" in text["near"]["epsilon_ceiling"]
+
+
+def test_a_destroyed_model_and_a_forgotten_class_in_accuracy_test_are_said():
+    usual = {"forget_set": "class:3", "beyond_its_purpose": False, "forget_accuracy_gap_original": 0.9}
+    rows = [
+        Row(usual, algorithm=name, retain_accuracy=value)
+        for name, value in (("original", 0.99), ("oracle", 0.98), ("finetune", 0.85), ("bad-teacher", 0.12))
+    ]
+    destroyed, kept = list_remarks(rows, "bad-teacher", 0)
+    assert destroyed.startswith("bad-teacher destroyed what should stay: retain accuracy fell from 0.990 to 0.120")
+    assert "the forgotten class among them; --measures kept-class-accuracy" in kept
+    random = [Row(row, forget_set="random of 12", retain_accuracy=0.95) for row in rows]
+    assert not list_remarks(random, "bad-teacher", 0)
 
 
 class Row(dict):

@@ -136,7 +136,7 @@ def test_a_contender_whose_attempts_all_fail_ends_and_the_other_goes_on(store):
 
     _, result = run_sweep(make_config(store, size=8, seeds=1), Broken())
     assert {state.method.name: state.end_reason for state in result.states} == {
-        "finetune": "every attempt at step 1 failed",
+        "finetune": "every configuration at step 1 failed",
         "neggrad-plus": "",
     }
     assert {row["contender"] for row in result.judged_rows} == {"oracle", "original", "neggrad-plus"}

@@ -133,7 +133,7 @@ def test_the_table_has_the_oracle_on_top_the_original_beneath_and_the_best_first
     assert "0.800 ±0.248" in output
     assert "+0.200 [-0.048, +0.448]" in output
     assert "every trial and what was chosen: here" in output
-    assert "auto mine by oracle: finetune, after 2 attempts, 3 s; finetune vanilla, the best fixed plan" in output
+    assert "auto mine by oracle: finetune, after 2 configurations, 3 s; finetune vanilla, the best fixed plan" in output
     assert code == 0
 
 
@@ -165,7 +165,7 @@ def test_what_ended_early_failed_or_diverged_is_said_and_is_the_exit_code():
         make_result(make_state(VANILLA), make_state(AUTO, end_reason=explain_no_choice(1, [[]])), rows=plain)
     )
     assert code == 1
-    assert "automatic, auto mine, chosen by oracle: ended early, every attempt at step 1 failed" in output
+    assert "automatic, auto mine, chosen by oracle: ended early, every configuration at step 1 failed" in output
     assert "no method is left" not in output
     code, output = print_and_capture(
         make_result(make_state(VANILLA), rows=plain, failed=["finetune lr=1 failed: out of luck"])
@@ -182,15 +182,16 @@ def test_what_ended_early_failed_or_diverged_is_said_and_is_the_exit_code():
     )
     assert code == 1
     assert "no method is left to be judged; finished trials are stored" in output
-    assert "1 of 1 tuning runs diverged" in output
+    assert "1 of 1 tuning run diverged" in output
 
 
 def test_why_nothing_could_be_chosen():
     diverged = [method | {"diverged": 1} for method in make_config_results(0.0, 0.0)]
     assert (
-        explain_no_choice(2, [diverged, []]) == "no attempt at step 2 can be chosen: 2 of 2 diverged on every original"
+        explain_no_choice(2, [diverged, []])
+        == "no configuration at step 2 can be chosen: 2 of 2 diverged on every original"
     )
-    assert explain_no_choice(1, [[], []]) == "every attempt at step 1 failed"
+    assert explain_no_choice(1, [[], []]) == "every configuration at step 1 failed"
 
 
 @pytest.fixture
@@ -286,5 +287,5 @@ def test_where_one_has_more_originals_the_order_and_the_best_plan_are_those_of_t
 def test_what_an_automatic_plan_chose_is_said_without_a_fixed_one_too():
     alone = [row for row in ROWS if row["contender"] in {"automatic", "oracle", "original"}]
     _, output = print_and_capture(make_result(make_state(AUTO), rows=alone))
-    assert "auto mine by oracle: finetune, after 2 attempts, 3 s" in output
+    assert "auto mine by oracle: finetune, after 2 configurations, 3 s" in output
     assert "best fixed plan" not in output

@@ -1,24 +1,17 @@
 """Numbers in a terminal: what is undefined is a dash, whether it comes from a file (null) or from memory (NaN)."""
 
-import io
-
 import numpy as np
 import pytest
-from rich.console import Console
 
-from memscore.pipeline.scoring import ArmScores
 from memscore.statistics.intervals import Interval
-from memscore.statistics.reliability import compute_reliability
 from memscore.statistics.roc import compute_target_means, tpr_at_fpr
-from memscore.subsets.designs import Arm
-from memscore.tables.bank_tables import (
+from memscore.tables.numbers import (
     explain_unrealisable_rates,
     format_interval,
     format_number,
     format_rate,
     format_target_mean,
     format_with_interval,
-    print_reliabilities,
 )
 
 NAN = float("nan")
@@ -62,24 +55,3 @@ def test_a_mean_rate_stands_with_mean_counts_of_its_targets():
     assert format_target_mean(means["tpr_at_0.001"]) == "finer than 1/300"
     assert " at " not in format_target_mean(means["auc"])
     assert format_target_mean(compute_target_means(np.zeros((2, 9)), np.ones((2, 9), bool))["tpr_at_0.01"]) == "-"
-
-
-@pytest.mark.parametrize(("other", "explained"), [([1.0, 2.0, 3.0], False), ([3.0, 2.0, 1.0], True), ([2.0] * 3, True)])
-def test_a_dash_among_the_reliabilities_is_explained(other, explained):
-    """Halves that agree, that contradict each other, and one whose values are all equal."""
-    reliability = compute_reliability([(np.array([1.0, 2.0, 3.0]), np.array(other))])
-    arm = ArmScores(
-        arm=Arm(),
-        suffix="k0.500",
-        models=2,
-        unfinished=0,
-        names=[],
-        rmse=0,
-        rmse_block=NAN,
-        undefined=0,
-        reliability={"x": reliability},
-        attacks={},
-    )
-    console = Console(width=120, record=True, file=io.StringIO())
-    print_reliabilities(console, [arm])
-    assert ("-: the halves do not agree" in console.export_text()) == explained
