@@ -154,10 +154,13 @@ class TuneSearch:
                 name=self.name,
                 gpus=self._gpus,
             )
+            worker = tune.with_resources(worker, {"cpu": 1, "gpu": self._gpus})
+            # Ray shows an actor by its class's __qualname__, which is Tune's own wrapper's otherwise
+            worker.__qualname__ = SearchWorker.__qualname__
             # -1 samples: the searcher says when it has nothing more. Tune's own names would contain all parameters.
             try:
                 tune.Tuner(
-                    tune.with_resources(worker, {"cpu": 1, "gpu": self._gpus}),
+                    worker,
                     tune_config=tune.TuneConfig(
                         search_alg=_SuggestNext(state),
                         scheduler=_KeepWorkerScheduler(),

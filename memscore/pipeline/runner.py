@@ -16,7 +16,15 @@ from memscore.data.duplicates import Copies, count_copies, find_copies
 from memscore.data.splits import Splits, build_examples_table
 from memscore.pipeline.attacks import check_attacks
 from memscore.pipeline.bank_reports import EstimateResult, draw_rebuilt_images, write_reports
-from memscore.pipeline.config import BankConfig, build_designs, build_inversion_options, build_manifest, load_splits
+from memscore.pipeline.config import (
+    BankConfig,
+    build_designs,
+    build_inversion_options,
+    build_manifest,
+    describe_rounding,
+    load_splits,
+    resolve_proxies,
+)
 from memscore.pipeline.jobs import SharedData
 from memscore.pipeline.locate_store import locate_store
 from memscore.pipeline.originals import (
@@ -75,7 +83,7 @@ class Bank:
         arms: the designs whose models are to be trained.
         count: how many models each is to have.
         host: the machine whose disk the store is on, where that may not be the user's; else empty.
-        notes: lines on the precision of the models.
+        notes: lines on what was decided for the user: the number of models, proxies, the models' precision.
         output_kind: what the network returns instead of logits; empty for logits.
     """
 
@@ -103,7 +111,9 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
     """
     # everything that can be wrong is found here, before workers are started and files are written
     arms, count = build_designs(config)
+    rounding = describe_rounding(config, arms, count)
     splits = load_splits(config)
+    config, left_out = resolve_proxies(config, len(splits.validation))
     check_attacks(config.attacks, SHARD_COLUMNS, len(splits.validation))
     require_validation_images(select_proxies(config.proxies), len(splits.validation))
     manifest, recipe = build_manifest(config, splits, arms)
@@ -122,7 +132,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
         arms=arms,
         count=count,
         host=host,
-        notes=location.notes,
+        notes=(*rounding, *left_out, *location.notes),
         output_kind=find_network_output_kind(location.manifest, splits),
     )
 
