@@ -36,6 +36,10 @@ MIN_GROUP_SIZE = 5
 """Smallest group in which the three positions differ."""
 
 
+class SizeTooLargeError(ValueError):
+    """A forget set of that kind can only be smaller."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ForgetSet:
     """The examples to forget.
@@ -297,7 +301,7 @@ def _select_by_score(selection: Selection) -> np.ndarray:
     # The thirds overlap where too few examples have distinct levels. The hint is the largest size without an overlap.
     if len(np.unique(join_levels(third))) < size:
         largest = next((n for n in range(third, 0, -1) if len(np.unique(join_levels(n))) == 3 * n), 0)
-        raise ValueError(
+        raise SizeTooLargeError(
             f"--size {size}: low, medium and high {score} share examples at {third} each; "
             + (f"use --size {3 * largest} or less" if largest else "so few examples have no three levels")
         )
@@ -413,7 +417,7 @@ def _parse_two_classes(part: str, splits: Splits) -> tuple[int, int]:
 def _require_at_most(size: int, n_available: int, described: str) -> int:
     """Return the size, or raise if fewer examples are available."""
     if size > n_available:
-        raise ValueError(f"--size {size}, but there are {n_available} {described}; use {n_available} or fewer")
+        raise SizeTooLargeError(f"--size {size}, but there are {n_available} {described}; use {n_available} or fewer")
     return size
 
 

@@ -181,7 +181,7 @@ def build_designs(config: BankConfig) -> tuple[list[Arm], int]:
     rounded = max(round_up_to_blocks(count, arm) for arm in designs)  # the arms of a grid have equal blocks
     if rounded > MAX_MODELS:
         raise ValueError(
-            f"--models {count} in whole blocks of {designs[0].block} is {rounded}, and a bank has at most {MAX_MODELS}; "
+            f"--models {count} in whole blocks of {designs[0].block} is {rounded}, at most {MAX_MODELS} are possible; "
             f"use {rounded - designs[0].models_per_block}"
         )
     return designs, rounded

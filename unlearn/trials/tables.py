@@ -59,7 +59,7 @@ def print_trials(console: Console, results: TrialResults, request: TrialRequest)
 
     Returns the exit code: 1 if a trial failed or diverged, else 0.
     """
-    name, rows = request.algorithm, results.rows
+    name, rows = results.algorithm, results.rows
     for line in results.failed:
         console.print(line, markup=False, soft_wrap=True)
     if not rows:
@@ -97,7 +97,7 @@ def list_remarks(rows: Sequence[Row], name: str, n_diverged: int, retained: Reta
             f"{name} is as right on the forget set as the original; with copies in the retain set that is no failure"
             if explained
             else f"{name} forgot nothing here: it is as right on the forget set as the original. Defaults are the "
-            "papers', for their networks and data; try others with --set, a larger lr first"
+            "papers', for their networks and data; try others with --tune 10, or with --set, a larger lr first"
         )
     if any(row["beyond_its_purpose"] for row in rows):
         remarks.append(f"{name} was made to forget whole classes; on other sets it is known to harm the retain set")

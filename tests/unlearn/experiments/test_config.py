@@ -14,10 +14,10 @@ from unlearn.experiments.config import ExperimentConfig
 from unlearn.experiments.prepare import (
     PreparedExperiment,
     depends_on_score,
-    find_default_score,
     prepare_experiment,
 )
 from unlearn.experiments.registry import EXPERIMENTS
+from unlearn.trials.default_scores import find_default_score
 
 
 @pytest.fixture(scope="module")

@@ -127,7 +127,9 @@ def test_a_sweep_names_them_too_and_is_another_sweep_with_copies(folder, capsys)
 
 def test_the_set_for_tuning_is_completed_too(folder):
     options = {"store": f"{folder}/store", "data": f"{folder}/data.npz", "size": 20, "budget": 1}
-    config = SweepConfig(forget="random", tune_forget=f"ids:{folder}/ids.txt", with_copies=True, **options)
+    config = SweepConfig(
+        forget="random", variants=("vanilla",), tune_forget=f"ids:{folder}/ids.txt", with_copies=True, **options
+    )
     context = prepare_sweep(config).context
     judged = context.select_forget_set(list)
     tuned = select_tuning_set(config, context, judged, list)
