@@ -1,8 +1,10 @@
 """Parameters of a trial that were chosen elsewhere: tuned for it, or taken from a sweep; never on what it reports."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from cluster.pool import Pool
 from memscore.choices import validate_choice
@@ -63,7 +65,6 @@ def prepare_tuned_trials(request: TrialRequest) -> TunedTrials:
     Raises ValueError as prepare_trials, for options that exclude each other, a sweep that is not there or has no such
     choice, and a choice made on what the trial reports.
     """
-    check_sources(request)
     lines: list[str] = []
     if request.algorithm is None:
         tunes = not (request.tune or request.set or request.from_sweep)
@@ -73,6 +74,7 @@ def prepare_tuned_trials(request: TrialRequest) -> TunedTrials:
             + (f", tuned on {DEFAULT_TUNING} configurations" if tunes else "")
             + "; --algorithm names another"
         )
+    check_sources(request)
     trials = prepare_trials(request)
     if request.from_sweep:
         trials = take_from_sweep(trials)
@@ -116,19 +118,18 @@ def make_sweep_config(trials: PreparedTrials) -> SweepConfig:
 def check_tuning(trials: PreparedTrials) -> None:
     """Check what can be checked before there is a model: a space to search, and a second forget set."""
     context = trials.context
-    [search] = make_searches(trials, (0,), "cpu")
-    if not search.space:
+    judged = context.select_forget_set(lambda: zero_embeddings(context.splits))
+    if not make_search(trials, judged, "cpu").space:
         raise ValueError(
             f"--tune {trials.request.tune}: {trials.algorithm} has no parameter to search"
             + (" that --set leaves free" if trials.params else "")
             + "; leave --tune out"
         )
     check_methods(context, [Method(plan=(trials.algorithm,), variant="vanilla", fixed=fix_params(trials))])
-    judged = context.select_forget_set(lambda: zero_embeddings(context.splits))
     select_other_set(trials, judged, lambda: zero_embeddings(context.splits))
 
 
-def select_other_set(trials: PreparedTrials, judged: ForgetSet, embeddings: Any) -> ForgetSet:
+def select_other_set(trials: PreparedTrials, judged: ForgetSet, embeddings: Callable[[], np.ndarray]) -> ForgetSet:
     """Select the forget set that parameters are chosen on; ValueError if it has a reported example."""
     config, context = make_sweep_config(trials), trials.context
     other = select_tuning_set(config, context, judged, embeddings)
@@ -147,30 +148,27 @@ def fix_params(trials: PreparedTrials) -> tuple[tuple[str, Params], ...]:
     return ((trials.algorithm, tuple(sorted(trials.params.items()))),)
 
 
-def make_searches(
-    trials: PreparedTrials, rows: Sequence[int], device: str, name: str = ""
-) -> list[HyperparameterSearch]:
-    """Make the search of the trial's algorithm on a forget set of these rows."""
+def make_search(trials: PreparedTrials, forget: ForgetSet, device: str) -> HyperparameterSearch:
+    """Make the search of the trial's algorithm on a forget set."""
     request = trials.request
-    return [
-        HyperparameterSearch(
-            trials=tuple(
-                TrialConfig(
-                    store=trials.context.store.url,
-                    algorithm=trials.algorithm,
-                    params=tuple(sorted(trials.params.items())),
-                    forget_set=name,
-                    forget=tuple(rows),
-                    index=index,
-                    seed=request.seed,
-                    measures=SEARCH_MEASURES,
-                    core=False,
-                    device=device,
-                )
-                for index in list_tuning_originals(trials)
+    return HyperparameterSearch(
+        trials=tuple(
+            TrialConfig(
+                store=trials.context.store.url,
+                algorithm=trials.algorithm,
+                params=tuple(sorted(trials.params.items())),
+                forget_set=forget.name,
+                forget=forget.rows,
+                by_class=forget.by_class,
+                index=index,
+                seed=request.seed,
+                measures=SEARCH_MEASURES,
+                core=False,
+                device=device,
             )
+            for index in list_tuning_originals(trials)
         )
-    ]
+    )
 
 
 def list_tuning_originals(trials: PreparedTrials) -> range:
@@ -191,14 +189,13 @@ def tune(
     jobs = build_reference_jobs(store, [], [0, *originals], device)
     require_reference_models(context, jobs, pool, show_progress, "originals for tuning")
 
-    def read_first() -> Any:
+    def read_first() -> np.ndarray:
         return read_embeddings(store, compute_job_key(store, first))
 
     other = select_other_set(trials, context.select_forget_set(read_first), read_first)
     oracles = build_reference_jobs(store, [other.rows], originals, device)
     require_reference_models(context, oracles, pool, show_progress, "oracles for tuning")
-    [search] = make_searches(trials, other.rows, device, other.name)
-    search = replace(search, trials=tuple(replace(trial, by_class=other.by_class) for trial in search.trials))
+    search = make_search(trials, other, device)
     with show_progress("configurations") as progress:
         results, failed = run_searches(make_sweep_config(trials), context, {"": search}, backend, progress)
     best = select_config(results[""], request.select)
@@ -287,7 +284,7 @@ def select_tuned_rows(config: SweepConfig) -> tuple[int, ...]:
     context = prepare_sweep(config).context
     store = context.store
 
-    def read_first() -> Any:
+    def read_first() -> np.ndarray:
         key = compute_job_key(store, OriginalJob(store=store.url, index=0))
         return read_embeddings(store, key) if store.has_outputs(key) else zero_embeddings(context.splits)
 

@@ -80,7 +80,7 @@ def test_what_cannot_hold_is_refused(store, more, message):
 
 def test_a_sweep_without_that_algorithm_names_those_it_has(store, plain):
     name = plain[0].path.rpartition("/")[2]
-    with pytest.raises(ValueError, match="'scrub'.*finetune"):
+    with pytest.raises(ValueError, match=r"'scrub'.*finetune"):
         prepare_tuned_trials(
             TrialRequest(store=store, **REQUEST | {"algorithm": "scrub", "set": (), "from_sweep": name})
         )
