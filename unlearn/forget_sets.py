@@ -153,7 +153,8 @@ def select_forget_set(
         raise ValueError(f"{spec}: a random set has no part; --size is the number of examples, --seed decides which")
     n_train, entry = len(splits.train), find_kind(spec)
     if entry.sized and not 0 < size < n_train:
-        raise ValueError(f"--size {size}: a forget set has 1 to {n_train - 1} of the {n_train} training examples")
+        error = ValueError if size < 1 else SizeTooLargeError
+        raise error(f"--size {size}: a forget set has 1 to {n_train - 1} of the {n_train} training examples")
     selection = Selection(
         kind=kind,
         part=part,
@@ -323,7 +324,7 @@ def _select_by_entanglement(selection: Selection) -> np.ndarray:
     distance = distance_to_centroid(selection.embeddings(), selection.available)
     groups = len(distance) // size
     if groups < 3:
-        raise ValueError(
+        raise SizeTooLargeError(
             f"--size {size}: levels of entanglement are three groups of that size out of {len(distance)} training "
             f"examples; use {len(distance) // 3} or fewer"
         )
@@ -344,7 +345,7 @@ def _select_by_entanglement_at_score(selection: Selection) -> np.ndarray:
     groups = np.array_split(np.lexsort((rows, values)), size)
     # array_split makes the last group the smallest.
     if len(groups[-1]) < MIN_GROUP_SIZE:
-        raise ValueError(
+        raise SizeTooLargeError(
             f"--size {size}: levels of entanglement at equal {score} take one of {MIN_GROUP_SIZE} or more each, and it "
             f"is defined for {len(rows)} training examples that may be chosen; "
             f"use {len(rows) // MIN_GROUP_SIZE} or fewer"

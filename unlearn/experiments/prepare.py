@@ -95,11 +95,6 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
             f"--size {resolved.size}: the bank has no disjoint forget sets of the {asked} that --preset "
             f"{config.preset} asks for; with more memorized examples, as of a larger data set, there are larger ones"
         )
-    except ValueError as error:
-        # the message says where a size comes from that the user did not give
-        if config.size is not None or not str(error).startswith("--size"):
-            raise
-        raise ValueError(f"{error}; --preset {config.preset} asks for that many, and --size for others") from None
     return PreparedExperiment(
         experiment=experiment,
         config=resolved,

@@ -227,7 +227,7 @@ def take_from_sweep(trials: PreparedTrials) -> PreparedTrials:
     Raises ValueError if the sweep is missing, chose nothing for the algorithm alone, or chose it on reported examples.
     """
     request, context, store = trials.request, trials.context, trials.context.store
-    stored = sorted(store.folder.names(SWEEPS_FOLDER))
+    stored = sorted(store.folder.folders(SWEEPS_FOLDER))
     if request.from_sweep not in stored:
         known = ", ".join(stored) or "none; make one with python -m unlearn.sweep"
         raise ValueError(

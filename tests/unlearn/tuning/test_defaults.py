@@ -46,8 +46,9 @@ def test_the_same_options_typed_are_the_same_sweep(store, default):
     assert prepare_sweep(typed).path == default.path
 
 
-def test_default_variants_that_a_single_example_does_not_allow_are_left_out_with_a_line(store):
-    sweep = prepare_sweep(SweepConfig(store=store, forget="id:all/00005", tune_forget="random", size=1))
+def test_default_variants_that_a_single_example_does_not_allow_are_left_out_with_a_line(store, default):
+    first = default.context.splits.train.ids[0]
+    sweep = prepare_sweep(SweepConfig(store=store, forget=f"id:{first}", tune_forget="random", size=1))
     assert sweep.config.variants == ("vanilla",)
     assert "rum, since 1 examples have no 3 parts; rsu, since 1 examples" in sweep.context.notes[0]
 
