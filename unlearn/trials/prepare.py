@@ -46,13 +46,11 @@ class TrialResults:
         population_values: column -> value of the requested measures of many models.
         retained: the forgotten examples with an exact copy in the retain set.
         notes: lines on the request and the data for a reader of the results.
-        algorithm: its name.
     """
 
     rows: list[Row]
     failed: list[str]
     population_values: dict[str, float]
-    algorithm: str
     retained: RetainedCopies | None = None
     notes: tuple[str, ...] = ()
 
@@ -155,7 +153,6 @@ class PreparedTrials:
             population_values=values,
             retained=find_retained_copies(context.copies, forget.rows),
             notes=(*self.notes, *describe_held_out_copies(context.copies)),
-            algorithm=self.algorithm,
         )
 
 

@@ -13,7 +13,7 @@ from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.forgotten_copies import RetainedCopies
 from unlearn.trials.measure import select_measures
 from unlearn.trials.prepare import TrialResults
-from unlearn.trials.request import TrialRequest
+from unlearn.trials.request import DEFAULT_ALGORITHM, TrialRequest
 
 TABLE_COLUMNS = (
     ("tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test"),
@@ -59,7 +59,7 @@ def print_trials(console: Console, results: TrialResults, request: TrialRequest)
 
     Returns the exit code: 1 if a trial failed or diverged, else 0.
     """
-    name, rows = results.algorithm, results.rows
+    name, rows = request.algorithm or DEFAULT_ALGORITHM, results.rows
     for line in results.failed:
         console.print(line, markup=False, soft_wrap=True)
     if not rows:
