@@ -174,9 +174,9 @@ STAGES: dict[str, tuple[Command | Callable[[Path], None], ...]] = {
         Command(
             "unlearn.sweep",
             f"store --forget memorization_k0.500:high --size 12 --tuning defaults --budget 1 {ONE_SEED} "
-            "--algorithms retrain finetune gradient-ascent neggrad-plus influence boundary-shrink boundary-shrink-plus "
-            "boundary-expand boundary-expand-plus sure ssd l1-sparse random-label salun scrub scrub-rewind bad-teacher "
-            "cf-k eu-k",
+            "--variants vanilla --algorithms retrain finetune gradient-ascent neggrad-plus influence boundary-shrink "
+            "boundary-shrink-plus boundary-expand boundary-expand-plus sure ssd l1-sparse random-label salun scrub "
+            "scrub-rewind bad-teacher cf-k eu-k",
         ),
         Command(
             "unlearn.sweep",

@@ -36,6 +36,10 @@ MIN_GROUP_SIZE = 5
 """Smallest group in which the three positions differ."""
 
 
+class SizeTooLargeError(ValueError):
+    """A forget set of that kind can only be smaller."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ForgetSet:
     """The examples to forget.
@@ -149,7 +153,8 @@ def select_forget_set(
         raise ValueError(f"{spec}: a random set has no part; --size is the number of examples, --seed decides which")
     n_train, entry = len(splits.train), find_kind(spec)
     if entry.sized and not 0 < size < n_train:
-        raise ValueError(f"--size {size}: a forget set has 1 to {n_train - 1} of the {n_train} training examples")
+        error = ValueError if size < 1 else SizeTooLargeError
+        raise error(f"--size {size}: a forget set has 1 to {n_train - 1} of the {n_train} training examples")
     selection = Selection(
         kind=kind,
         part=part,
@@ -303,7 +308,7 @@ def _select_by_score(selection: Selection) -> np.ndarray:
     # The thirds overlap where too few examples have distinct levels. The hint is the largest size without an overlap.
     if len(np.unique(join_levels(third))) < size:
         largest = next((n for n in range(third, 0, -1) if len(np.unique(join_levels(n))) == 3 * n), 0)
-        raise ValueError(
+        raise SizeTooLargeError(
             f"--size {size}: low, medium and high {score} share examples at {third} each; "
             + (f"use --size {3 * largest} or less" if largest else "so few examples have no three levels")
         )
@@ -325,7 +330,7 @@ def _select_by_entanglement(selection: Selection) -> np.ndarray:
     distance = distance_to_centroid(selection.embeddings(), selection.available)
     groups = len(distance) // size
     if groups < 3:
-        raise ValueError(
+        raise SizeTooLargeError(
             f"--size {size}: levels of entanglement are three groups of that size out of {len(distance)} training "
             f"examples; use {len(distance) // 3} or fewer"
         )
@@ -346,7 +351,7 @@ def _select_by_entanglement_at_score(selection: Selection) -> np.ndarray:
     groups = np.array_split(np.lexsort((rows, values)), size)
     # array_split makes the last group the smallest.
     if len(groups[-1]) < MIN_GROUP_SIZE:
-        raise ValueError(
+        raise SizeTooLargeError(
             f"--size {size}: levels of entanglement at equal {score} take one of {MIN_GROUP_SIZE} or more each, and it "
             f"is defined for {len(rows)} training examples that may be chosen; "
             f"use {len(rows) // MIN_GROUP_SIZE} or fewer"
@@ -420,7 +425,7 @@ def _parse_two_classes(part: str, splits: Splits) -> tuple[int, int]:
 def _require_at_most(size: int, n_available: int, described: str) -> int:
     """Return the size, or raise if fewer examples are available."""
     if size > n_available:
-        raise ValueError(f"--size {size}, but there are {n_available} {described}; use {n_available} or fewer")
+        raise SizeTooLargeError(f"--size {size}, but there are {n_available} {described}; use {n_available} or fewer")
     return size
 
 

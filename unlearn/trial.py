@@ -11,7 +11,7 @@ if __name__ == "__main__":
 
 import tyro
 
-from cluster.launch import PoolOptions, choose_pool, open_pool, validate_pool_options
+from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
 from memscore.cli.command_line import call_command, get_command_line
 from memscore.tables.console import open_console
 from unlearn.trials.request import TrialRequest
@@ -39,18 +39,19 @@ def unlearn_and_compare(
         from memscore.store.visibility import require_visible_on_all_nodes
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
-        from unlearn.trials.prepare import prepare_trials
         from unlearn.trials.tables import print_trials
+        from unlearn.tuning.trial_parameters import prepare_tuned_trials
 
-    trials = prepare_trials(request)
-    options = choose_pool(options, lambda limit_s: trials.forecast())
-    store = trials.context.bank_store
+    tuned = prepare_tuned_trials(request)
+    options = choose_pool(options, lambda limit_s: tuned.forecast())
+    store = tuned.trials.context.bank_store
     with ExitStack() as stack:
         stack.enter_context(store.lock())
         stack.enter_context(record_run(store.folder, get_command_line()))
-        sys.stderr.write(trials.describe_missing_models())
-        session = stack.enter_context(open_pool(options, resolve_device))
+        sys.stderr.write(tuned.trials.describe_missing_models())
+        session, search = stack.enter_context(open_pool_and_search(options, resolve_device))
         require_visible_on_all_nodes(store, session.run_on_each_node)
+        trials = tuned.choose(session.pool, search, session.device, ProgressBar)
         results = trials.run(session.pool, session.device, ProgressBar)
     return print_trials(open_console(), results, request)
 

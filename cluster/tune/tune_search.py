@@ -154,10 +154,13 @@ class TuneSearch:
                 name=self.name,
                 gpus=self._gpus,
             )
+            worker = tune.with_resources(worker, {"cpu": 1, "gpu": self._gpus})
+            # Ray shows an actor by its class's __qualname__, which is Tune's own wrapper's otherwise
+            worker.__qualname__ = SearchWorker.__qualname__
             # -1 samples: the searcher says when it has nothing more. Tune's own names would contain all parameters.
             try:
                 tune.Tuner(
-                    tune.with_resources(worker, {"cpu": 1, "gpu": self._gpus}),
+                    worker,
                     tune_config=tune.TuneConfig(
                         search_alg=_SuggestNext(state),
                         scheduler=_KeepWorkerScheduler(),
@@ -204,10 +207,16 @@ class TuneSearch:
 class SearchWorker(tune.Trainable):  # type: ignore[misc]
     """A process that makes one evaluation after the other; one step is one evaluation."""
 
+    name = "search worker"  # until setup has run
+
+    def __repr__(self) -> str:
+        return self.name  # Ray's dashboard and logs show it, as they show the name of a pool's worker
+
     def setup(self, config: Any, code: bytes, jobs: Any, shared: Any, log_buffer: Any, name: str, gpus: float) -> None:
         """Load the function and the shared object; if that fails, the first step reports it."""
         # Tune gives its actors no runtime environment, so the variables are set here, before fn's module imports torch
         os.environ |= make_worker_environment(gpus)
+        self.name = f"{name}-search-{os.getpid()}"
         self.jobs, self.load_error = jobs, None
         self.n_raised, self.n_succeeded_before, self.has_succeeded = 0, 0, False
         # most often a module is not installed on this node; an exception here would be, for Tune, an actor that died in
@@ -219,7 +228,7 @@ class SearchWorker(tune.Trainable):  # type: ignore[misc]
             self.load_error = make_remote_error(error)
             return
         package = str(getattr(self.fn, "__module__", "")).partition(".")[0]
-        logging.getLogger(package).addHandler(ForwardingHandler(log_buffer, f"{name}-search-{os.getpid()}"))
+        logging.getLogger(package).addHandler(ForwardingHandler(log_buffer, self.name))
 
     def step(self) -> dict[str, Any]:
         """Evaluate one configuration; a process that can do no more ends, so that Tune repeats it in a fresh one."""

@@ -9,12 +9,20 @@ from memscore.choices import validate_choice
 from memscore.cli.options import NO_DEFAULT_HINT, Maybe, Several, make_nonempty_spec
 from memscore.data.datasets import NAMED_DATASETS, load_dataset
 from memscore.data.splits import Splits
-from memscore.proxies.registry import ALL_PROXIES, INVERSION_GAIN, PROXIES, select_proxies
+from memscore.proxies.registry import (
+    ALL_PROXIES,
+    DEFAULT_PROXIES,
+    INVERSION_GAIN,
+    MIN_HOLDOUT_VALIDATION,
+    NO_PROXIES,
+    PROXIES,
+    select_proxies,
+)
 from memscore.store.json_records import omit_new_defaults
 from memscore.store.manifest import Manifest, split_architecture
 from memscore.store.store import Store
 from memscore.subsets.clustering import ORTHOGONAL, ClusteringSource
-from memscore.subsets.designs import Arm, count_whole_blocks
+from memscore.subsets.designs import Arm, round_up_to_blocks
 from memscore.training.recipes import (
     AUGMENTATIONS,
     Recipe,
@@ -105,8 +113,9 @@ class BankConfig:
     """what the clusters of orthogonal subsets are made from: pixels, or a pilot, which is the embeddings of original 0
     (default: as stored, else pixels)"""
     models: Maybe[int] = None
-    """models per arm in total, in whole blocks; stored models are not trained again (default: as requested for
-    the stored bank, else the preset's). With --until-rmse the maximum (default: no maximum)"""
+    """models per arm in total, in whole blocks: rounded up where that adds at most a fifth; stored models are not
+    trained again (default: as requested for the stored bank, else the preset's). With --until-rmse the maximum
+    (default: no maximum)"""
     until_rmse: Maybe[float] = None
     """train block by block until the root mean square error of memorization, measured on the bank, is at most this"""
     originals: int = 3
@@ -122,10 +131,10 @@ class BankConfig:
     """membership attacks of the bank's models on each other: lira (Student-t, BaVarIA-t), lira-gap, lira-top-gap (RSU),
     lira-paper (offline equation 4, one-sided cdf), lira-released, lira-released-fixed, lira-advanced-mia-fixed (offline
     the released code's two-sided density), rmia, rmia-offline (both by RMIA's ratio, whose log is BASE)"""
-    proxies: Annotated[Several, make_nonempty_spec((*PROXIES, ALL_PROXIES))] = ()
+    proxies: Annotated[tuple[str, ...], make_nonempty_spec((*PROXIES, ALL_PROXIES, NO_PROXIES)), NO_DEFAULT_HINT] = ()
     """proxies of memorization to compute on the originals in addition to learning events: holdout, curvature-sign,
-    curvature-rademacher, aum, el2n, grand, centroid-distance, inversion, inversion-gain, or all of these; holdout-test
-    uses the test set and is not in all"""
+    curvature-rademacher, aum, el2n, grand, centroid-distance, inversion, inversion-gain, all of these, or none;
+    holdout-test uses the test set and is not in all (default: holdout, where there are validation images)"""
     inversion_candidates: int = 1000
     """training examples, drawn at random, that --proxies inversion and inversion-gain attack"""
     inversion_iterations: int = 250
@@ -166,8 +175,9 @@ class BankConfig:
 def build_designs(config: BankConfig) -> tuple[list[Arm], int]:
     """Build the arms and the number of models of each; the preset decides what the options leave open.
 
-    One arm, unless the preset is a grid of fractions and no --keep is given. The number is in whole blocks, and the
-    maximum where an error is requested. ValueError for an impossible design, or a number that is not whole blocks.
+    One arm, unless the preset is a grid of fractions and no --keep is given. The number is the maximum where an error
+    is requested; it is in whole blocks, rounded up where that adds few. ValueError for an impossible design, or a
+    number too far from whole blocks.
     """
     arms, count = PRESETS[validate_choice("preset", config.preset or DEFAULT_PRESET, PRESETS)]
     design = config.design or arms[0].design
@@ -186,9 +196,37 @@ def build_designs(config: BankConfig) -> tuple[list[Arm], int]:
     if config.models is None and config.until_rmse is not None:
         return designs, MAX_MODELS // designs[0].models_per_block * designs[0].models_per_block
     count = count if config.models is None else config.models
-    for arm in designs:
-        count_whole_blocks(count, arm)
-    return designs, count
+    rounded = max(round_up_to_blocks(count, arm) for arm in designs)  # the arms of a grid have equal blocks
+    if rounded > MAX_MODELS:
+        raise ValueError(
+            f"--models {count} in whole blocks of {designs[0].block} is {rounded}, at most {MAX_MODELS} are possible; "
+            f"use {rounded - designs[0].models_per_block}"
+        )
+    return designs, rounded
+
+
+def describe_rounding(config: BankConfig, arms: Sequence[Arm], count: int) -> list[str]:
+    """Describe the models that build_designs added to those that the user asked for; nothing where it added none."""
+    if config.models is None or config.models == count:
+        return []
+    return [f"--models {config.models} is rounded up to {count}: {arms[0].name} trains whole blocks of {arms[0].block}"]
+
+
+def resolve_proxies(config: BankConfig, n_validation: int) -> tuple[BankConfig, list[str]]:
+    """Resolve the proxies that a user left out: holdout, where originals and validation images allow it.
+
+    Returns the options with the proxies that will be computed, and a line if the default cannot be.
+    """
+    if config.proxies:
+        return config, []
+    if config.originals and n_validation >= MIN_HOLDOUT_VALIDATION:
+        return replace(config, proxies=DEFAULT_PROXIES), []
+    reason = (
+        f"it fine-tunes on half of the validation images, and this bank has {n_validation}"
+        if config.originals
+        else "it needs an original, and --originals is 0"
+    )
+    return replace(config, proxies=(NO_PROXIES,)), [f"the proxy holdout is left out: {reason}"]
 
 
 def build_recipe(config: BankConfig, arch: str) -> tuple[str, Recipe]:

@@ -23,7 +23,9 @@ from memscore.pipeline.config import (
     build_inversion_options,
     build_manifest,
     describe_fitted_batch,
+    describe_rounding,
     load_splits,
+    resolve_proxies,
 )
 from memscore.pipeline.jobs import SharedData
 from memscore.pipeline.locate_store import locate_store
@@ -91,7 +93,7 @@ class Bank:
         arms: the designs whose models are to be trained.
         count: how many models each is to have.
         host: the machine whose disk the store is on, where that may not be the user's; else empty.
-        notes: lines on what the stored bank decides, and on the precision of the models.
+        notes: lines on what was decided for the user, by the stored bank or by defaults.
         output_kind: what the network returns instead of logits; empty for logits.
     """
 
@@ -120,7 +122,9 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
     # everything that can be wrong is found here, before workers are started and files are written
     config, completed = complete_options(config)
     arms, count = build_designs(config)
+    rounding = describe_rounding(config, arms, count)
     splits = load_splits(config)
+    config, left_out = resolve_proxies(config, len(splits.validation))
     check_attacks(config.attacks, SHARD_COLUMNS, len(splits.validation))
     require_validation_images(select_proxies(config.proxies), len(splits.validation))
     manifest, recipe = build_manifest(config, splits, arms)
@@ -145,6 +149,8 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
         notes=(
             *completed,
             *changed,
+            *rounding,
+            *left_out,
             *describe_fitted_batch(config, location.manifest, recipe),
             *location.notes,
             *describe_start_weights(location.manifest.architecture),

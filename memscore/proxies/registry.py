@@ -7,7 +7,11 @@ from memscore.choices import validate_choice
 
 INVERSION, INVERSION_GAIN = "inversion", "inversion-gain"
 EVERY_EPOCH, EARLY_EPOCH, FINISHED_WEIGHTS = "after every epoch", "after an early epoch", "from the finished weights"
-ALL_PROXIES = "all"
+ALL_PROXIES, NO_PROXIES = "all", "none"
+DEFAULT_PROXIES = ("holdout",)
+"""What `estimate` computes where the user names no proxy: a few percent of a training, and experiments refine by it."""
+MIN_HOLDOUT_VALIDATION = 2
+"""Validation images of which one half can be fine-tuned on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,18 +58,21 @@ PROXIES: dict[str, Proxy] = {
 def select_proxies(names: Iterable[str]) -> tuple[str, ...]:
     """Select the proxies that a user names, each once, in the order of the table.
 
-    "all" leaves out those that train on the test set, which must be named explicitly.
+    "all" leaves out those that train on the test set, which must be named explicitly; "none" selects none.
 
     Returns:
         Names of PROXIES.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or "none" beside another.
 
     >>> select_proxies(["el2n", "aum"])
     ('aum', 'el2n')
     """
-    selected = {validate_choice("proxy", name, (*PROXIES, ALL_PROXIES)) for name in names}
+    selected = {validate_choice("proxy", name, (*PROXIES, ALL_PROXIES, NO_PROXIES)) for name in names}
+    if NO_PROXIES in selected and len(selected) > 1:
+        others = " ".join(sorted(selected - {NO_PROXIES}))
+        raise ValueError(f"--proxies {NO_PROXIES} stands alone, got {others} beside it; leave one of them out")
     if ALL_PROXIES in selected:
         selected |= {name for name, proxy in PROXIES.items() if proxy.trains_on != "test"}
     return tuple(name for name in PROXIES if name in selected)
@@ -79,7 +86,7 @@ def select_training_proxies(names: Iterable[str]) -> tuple[str, ...]:
 def require_validation_images(names: Iterable[str], validation: int) -> None:
     """Raise ValueError if a proxy fine-tunes on half of the validation images and there are fewer than two."""
     affected = [name for name in names if PROXIES[name].trains_on == "validation"]
-    if affected and validation < 2:
+    if affected and validation < MIN_HOLDOUT_VALIDATION:
         remaining = [name for name in names if name not in affected]
         hint = f"give the others by name (--proxies {' '.join(remaining)})" if remaining else "leave it out"
         raise ValueError(

@@ -24,6 +24,9 @@ from memscore.seeds import seed_for
 DEFAULT_BLOCK_SIZES = {"iid": 1, "exact": 64, "orthogonal": 64}
 """Every design, with its default number of models per block."""
 
+MAX_ADDED = 0.2
+"""Largest share of a requested number of models that is added to fill the last block."""
+
 _LEVELS = {0.5: 2, 0.75: 4}  # leaving out one of this many levels keeps this fraction
 # Cells per chunk of an exact block: 4,096 examples at 64 models. Each chunk has its own random stream, so this number
 # is part of every exact draw: with another one a bank's membership would change.
@@ -93,6 +96,28 @@ def count_whole_blocks(n_models: int, arm: Arm) -> int:
         rule = f"{arm.name} trains whole blocks of {arm.block} models"
         raise ValueError(f"{rule}, got {n_models}; use {low} or {low + arm.models_per_block}")
     return blocks
+
+
+def round_up_to_blocks(n_models: int, arm: Arm) -> int:
+    """Round a number of models up to whole blocks, where that adds few.
+
+    Args:
+        n_models: number of models requested for the arm.
+        arm: its examples are balanced over whole blocks only.
+
+    Returns:
+        The smallest number of whole blocks that is not below n_models.
+
+    Raises:
+        ValueError: that is more than MAX_ADDED above n_models; the message names the two nearest counts.
+
+    >>> round_up_to_blocks(250, Arm()), round_up_to_blocks(256, Arm())
+    (256, 256)
+    """
+    rounded = -(-n_models // arm.models_per_block) * arm.models_per_block
+    if n_models < 1 or rounded - n_models > MAX_ADDED * n_models:
+        count_whole_blocks(n_models, arm)
+    return rounded
 
 
 def get_max_cluster_size(arm: Arm) -> int:

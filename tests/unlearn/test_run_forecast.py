@@ -7,13 +7,13 @@ import pytest
 from cluster.pool import SerialPool
 from cluster.search import SerialSearch
 from memscore.store.store import Store
+from tests.fixtures.sweeps import make_config
 from tests.fixtures.tiny import SCORE, make_bank
 from unlearn.experiments.config import ExperimentConfig
 from unlearn.experiments.prepare import prepare_experiment
 from unlearn.trials.forecast import STORED_TRIAL_S, TRIAL_S, find_training_seconds, forecast_trials
 from unlearn.trials.prepare import prepare_trials
 from unlearn.trials.request import TrialRequest
-from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.prepare import prepare_sweep
 
 
@@ -50,7 +50,7 @@ def test_a_training_takes_what_an_original_took_or_a_model_of_an_arm_by_its_shar
 
 
 def test_trials_that_are_stored_take_no_time(store):
-    trials = prepare_trials(TrialRequest(store=store, algorithm="finetune", size=12, seeds=2))
+    trials = prepare_trials(TrialRequest(store=store, algorithm="finetune", forget="random", size=12, seeds=2))
     training_s = find_training_seconds(Store.open(store))
     # one original and two oracles, and three rows of each original
     assert trials.forecast() == pytest.approx(3 * training_s + 6 * (TRIAL_S + training_s))
@@ -61,7 +61,7 @@ def test_trials_that_are_stored_take_no_time(store):
 
 
 def test_a_sweep_counts_its_whole_budget_and_then_what_it_reads(store):
-    config = SweepConfig(store=store, size=12, algorithms=("finetune",), budget=2, tune_seeds=1, seeds=1)
+    config = make_config(store, algorithms=("finetune",), seeds=1, set=())
     sweep = prepare_sweep(config)
     training_s = find_training_seconds(Store.open(store))
     # two configurations on one original; of one other the oracle, the original, and the choice of either selection
@@ -83,7 +83,7 @@ def test_a_sweep_counts_its_whole_budget_and_then_what_it_reads(store):
     ],
 )
 def test_what_a_sweep_has_to_do_is_counted(store, changes, trials):
-    config = SweepConfig(store=store, size=12, algorithms=("finetune",), budget=2, tune_seeds=1, seeds=1, name="new")
+    config = make_config(store, algorithms=("finetune",), seeds=1, set=(), name="new")
     sweep = prepare_sweep(replace(config, **changes))
     bank = Store.open(store)
     without_training = Receipts()

@@ -42,6 +42,7 @@ class Experiment:
         columns: columns of its rows that its tables show besides the usual ones.
         compares_proxies: whether it compares proxies, and a second bank if one is given.
         ranks_by_risk: whether RSU ranks in it, by a score if one is given.
+        check_size: (size, training examples) raises SizeTooLargeError where its sweeps fit and the whole does not.
     """
 
     source: str
@@ -55,6 +56,7 @@ class Experiment:
     columns: tuple[str, ...] = ()
     compares_proxies: bool = False
     ranks_by_risk: bool = False
+    check_size: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

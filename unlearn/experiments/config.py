@@ -6,13 +6,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from memscore.cli.options import Maybe, Several
+from unlearn.trials.default_scores import DEFAULT_SCORES
 from unlearn.tuning.config import SELECTIONS, Selection, SweepConfig
 
 PROXIES = ("events_confidence", "events_accuracy", "holdout")
 """SCALE's best three, which it refines by: confidence, binary accuracy, holdout retraining."""
-MEMORIZATION = "memorization_k"
-DEFAULT_SCORES = (f"{MEMORIZATION}0.700", f"{MEMORIZATION}0.500")
-"""RUM's own score, of models with keep fraction .7, and the score of estimate's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +126,7 @@ class ExperimentConfig:
             "store": self.store,
             "size": self.size,
             "algorithms": self.algorithms,
+            "variants": ("vanilla",),
             "budget": self.budget,
             "tune_seeds": self.tune_seeds,
             "seeds": self.seeds,

@@ -25,6 +25,7 @@ from unlearn.experiments.base import (
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import plot_over_steps
 from unlearn.experiments.sequential_requests import LORENZ_SHARES, PROXY, RequestSequence, read_rows, run_rounds
+from unlearn.forget_sets import SizeTooLargeError
 from unlearn.trials.forgotten_copies import find_retained_copies
 from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
@@ -42,6 +43,15 @@ def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     return {TUNING: config.make_sweep_config(f"{PROXY}:union", **options)}
 
 
+def check_rounds(size: int, n_train: int, rounds: int = ROUNDS) -> None:
+    """Check, before anything is trained, that rounds and tuning can forget disjoint sets of this size."""
+    if (rounds + 1) * size > n_train:
+        raise SizeTooLargeError(
+            f"--size {size}: {rounds} rounds and a set to choose parameters on take {(rounds + 1) * size} of the "
+            f"{n_train} training examples; use {n_train // (rounds + 1)} or less"
+        )
+
+
 def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> ExperimentResult:
     """Tune, then run every arm of every original through the rounds, of which the paper has 5.
 
@@ -51,13 +61,8 @@ def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> 
     sweep_configs = make_sweeps(config)
     tuning = sweep_configs[TUNING]
     context = runner.open_context(tuning)
-    size, n_train = tuning.size, len(context.splits.train)
-    # Before anything is trained: rounds and tuning forget disjoint sets.
-    if (rounds + 1) * size > n_train:
-        raise ValueError(
-            f"--size {size}: {rounds} rounds and a set to choose parameters on take {(rounds + 1) * size} of the "
-            f"{n_train} training examples; use {n_train // (rounds + 1)} or less"
-        )
+    size, n_train = tuning.n_forget, len(context.splits.train)
+    check_rounds(size, n_train, rounds)
     result = runner.run(sweep_configs)
     # No round forgets an example that parameters were chosen on.
     excluded = result.sweeps[TUNING].tuning_set.rows
@@ -206,5 +211,6 @@ EXPERIMENT = Experiment(
     small_preset=Preset(size=210, algorithms=("neggrad-plus",), budget=10, tune_seeds=2, seeds=8),
     paper_preset=Preset(size=3000, algorithms=("neggrad-plus",), budget=20, tune_seeds=1, seeds=3),
     run=run,
+    check_size=check_rounds,
     columns=("gini", "round_wall_s"),
 )

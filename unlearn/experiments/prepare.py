@@ -6,10 +6,13 @@ from cluster.pool import Pool
 from memscore.store.store import Store
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import Experiment, ExperimentResult, SweepRunner
-from unlearn.experiments.config import DEFAULT_SCORES, MEMORIZATION, PROXIES, ExperimentConfig
+from unlearn.experiments.config import PROXIES, ExperimentConfig
 from unlearn.experiments.registry import EXPERIMENTS, get_experiment
+from unlearn.forget_sets import SizeTooLargeError
+from unlearn.trials.default_forget_set import find_largest_size
+from unlearn.trials.default_scores import find_default_score
 from unlearn.trials.setup import ShowProgress, SplitsCache
-from unlearn.tuning.prepare import complete_score_name, prepare_sweep
+from unlearn.tuning.prepare import PreparedSweep, complete_score_name, prepare_sweep
 from unlearn.tuning.search import SearchBackend
 
 
@@ -23,6 +26,7 @@ class PreparedExperiment:
         store: the user's bank.
         cache: the data that were read.
         forecast_s: seconds of one core that its sweeps take.
+        notes: lines on what was decided for the user.
     """
 
     experiment: Experiment
@@ -30,6 +34,7 @@ class PreparedExperiment:
     store: Store
     cache: SplitsCache
     forecast_s: float
+    notes: tuple[str, ...] = ()
 
     def run(self, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress) -> ExperimentResult:
         """Run the experiment, and judge its claims."""
@@ -38,7 +43,11 @@ class PreparedExperiment:
             result = self.experiment.run(self.config, runner)
         else:
             result = runner.run_and_count_classes(self.experiment.make_sweeps(self.config))
-        return replace(result, claims=self.experiment.check_claims(result.results, self.config))
+        return replace(
+            result,
+            claims=self.experiment.check_claims(result.results, self.config),
+            remarks=[*self.notes, *result.remarks],
+        )
 
 
 def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
@@ -75,32 +84,54 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
     if config.risk is not None:
         resolved = replace(resolved, risk=complete_score_name(store, config.risk))
     # 3. Every sweep is checked before the first one trains. Their data are read once, by the cache.
-    forecast_s = 0.0
+    notes = []
     try:
-        for sweep_config in experiment.make_sweeps(resolved).values():
-            forecast_s += prepare_sweep(sweep_config, cache).forecast()
-    except ValueError as error:
-        # A size that the preset brought is not the user's, so the message says where it comes from.
-        if config.size is not None or not str(error).startswith("--size"):
+        sweeps = prepare_sweeps(experiment, resolved, store, cache)
+    except SizeTooLargeError as error:
+        # A size that the preset brought is not the user's: the bank decides how much of it is possible.
+        if config.size is not None:
             raise
-        raise ValueError(f"{error}; --preset {config.preset} asks for that many, and --size for others") from None
-    return PreparedExperiment(experiment=experiment, config=resolved, store=store, cache=cache, forecast_s=forecast_s)
+        asked = resolved.size
+        resolved, sweeps = reduce_size(experiment, resolved, store, cache, error)
+        notes.append(
+            f"--size {resolved.size}: the bank has no disjoint forget sets of the {asked} that --preset "
+            f"{config.preset} asks for; with more memorized examples, as of a larger data set, there are larger ones"
+        )
+    return PreparedExperiment(
+        experiment=experiment,
+        config=resolved,
+        store=store,
+        cache=cache,
+        forecast_s=sum(sweep.forecast() for sweep in sweeps),
+        notes=tuple(notes),
+    )
+
+
+def prepare_sweeps(
+    experiment: Experiment, config: ExperimentConfig, store: Store, cache: SplitsCache
+) -> list[PreparedSweep]:
+    """Check the size and every sweep of an experiment, whose options are resolved."""
+    if experiment.check_size and config.size is not None:
+        experiment.check_size(config.size, store.manifest.split_sizes[0])
+    return [prepare_sweep(sweep_config, cache) for sweep_config in experiment.make_sweeps(config).values()]
+
+
+def reduce_size(
+    experiment: Experiment, config: ExperimentConfig, store: Store, cache: SplitsCache, error: SizeTooLargeError
+) -> tuple[ExperimentConfig, list[PreparedSweep]]:
+    """Find the largest size below the preset's for which all sweeps of an experiment have their forget sets.
+
+    Returns the options with it, and the sweeps. Raises the error of the preset's size where there is none.
+    """
+    size = find_largest_size(
+        config.size or 0, lambda size: prepare_sweeps(experiment, replace(config, size=size), store, cache)
+    )
+    if not size:
+        raise error
+    smaller = replace(config, size=size)
+    return smaller, prepare_sweeps(experiment, smaller, store, cache)
 
 
 def depends_on_score(experiment: Experiment, config: ExperimentConfig) -> bool:
     """Return whether the score changes the sweeps of an experiment, whose options are resolved."""
     return experiment.make_sweeps(config) != experiment.make_sweeps(replace(config, score="another"))
-
-
-def find_default_score(store: Store) -> str:
-    """Find the score that is used if none is named.
-
-    The first of DEFAULT_SCORES that the store has, else its only memorization score; else the last of DEFAULT_SCORES,
-    which raises an error when it is read, with the command that computes it.
-    """
-    scores = [file.removesuffix(".parquet") for file in store.folder.names("scores")]
-    memorization_scores = [name for name in scores if name.startswith(MEMORIZATION)]
-    return next(
-        (name for name in DEFAULT_SCORES if name in memorization_scores),
-        memorization_scores[0] if len(memorization_scores) == 1 else DEFAULT_SCORES[-1],
-    )

@@ -9,6 +9,8 @@ from unlearn.algorithms import get_algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs, find_missing_models, find_model_names
 from unlearn.trials.config import ORACLE, Row, TrialConfig, check_applicable, parse_params
+from unlearn.trials.default_forget_set import choose_default_forget, choose_default_size
+from unlearn.trials.default_scores import DEFAULT_SIZE
 from unlearn.trials.forecast import forecast_trials
 from unlearn.trials.forgotten_copies import RetainedCopies, describe_held_out_copies, find_retained_copies
 from unlearn.trials.measure import (
@@ -17,7 +19,7 @@ from unlearn.trials.measure import (
     select_measures,
     select_population_measures,
 )
-from unlearn.trials.request import TrialRequest
+from unlearn.trials.request import DEFAULT_ALGORITHM, TrialRequest
 from unlearn.trials.runner import read_stored_row
 from unlearn.trials.setup import (
     MAX_COUNT,
@@ -43,7 +45,7 @@ class TrialResults:
         failed: a line for each trial that has no row.
         population_values: column -> value of the requested measures of many models.
         retained: the forgotten examples with an exact copy in the retain set.
-        notes: lines on the data for a reader of the results.
+        notes: lines on the request and the data for a reader of the results.
     """
 
     rows: list[Row]
@@ -55,11 +57,23 @@ class TrialResults:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedTrials:
-    """A checked request with its stores and data, before anything is trained; `params` are name -> value."""
+    """A checked request with its stores and data, before anything is trained.
+
+    Attributes:
+        request: the request.
+        context: stores and data.
+        algorithm: that of the request, or the default one.
+        params: of the algorithm, name -> value.
+        indices: the originals that are reported.
+        notes: lines on what was decided for the user.
+    """
 
     request: TrialRequest
     context: UnlearningContext
+    algorithm: str
     params: dict[str, Any]
+    indices: range
+    notes: tuple[str, ...] = ()
 
     def describe_missing_models(self) -> str:
         """Describe in a line how many models must be trained first; empty if none is missing."""
@@ -86,7 +100,7 @@ class PreparedTrials:
         else:
             # Without an original no oracle is stored either, so any forget set of this size gives the right count.
             forget = context.select_forget_set(lambda: zero_embeddings(context.splits))
-        names = find_model_names(store, build_reference_jobs(store, [forget.rows], range(self.request.seeds), "cpu"))
+        names = find_model_names(store, build_reference_jobs(store, [forget.rows], self.indices, "cpu"))
         missing = find_missing_models(store, names)
         return forget, missing, len(names) - len(missing)
 
@@ -97,7 +111,7 @@ class PreparedTrials:
             TrialConfig(
                 store=self.context.store.url,
                 algorithm=name,
-                params=tuple(sorted(self.params.items())) if name == request.algorithm else (),
+                params=tuple(sorted(self.params.items())) if name == self.algorithm else (),
                 forget_set=forget.name,
                 forget=forget.rows,
                 by_class=forget.by_class,
@@ -106,8 +120,8 @@ class PreparedTrials:
                 measures=tuple(sorted(request.measures)),
                 device=device,
             )
-            for index in range(request.seeds)
-            for name in dict.fromkeys((ORACLE, request.algorithm, "original"))
+            for index in self.indices
+            for name in dict.fromkeys((ORACLE, self.algorithm, "original"))
         ]
 
     def run(self, pool: Pool, device: str, show_progress: ShowProgress = no_progress) -> TrialResults:
@@ -117,10 +131,11 @@ class PreparedTrials:
         with "originals", "oracles" and "trials" in turn.
         """
         request, context, store = self.request, self.context, self.context.store
-        indices = range(request.seeds)
-        originals = build_reference_jobs(store, [], indices, device)
+        indices = self.indices
+        # Entanglement selects by the embeddings of original 0, whichever are reported.
+        originals = build_reference_jobs(store, [], sorted({0, *indices}), device)
         require_reference_models(context, originals, pool, show_progress, "originals")
-        # Entanglement selects by the embeddings of the first original, so oracles are known only now.
+        # So oracles are known only now.
         first = compute_job_key(store, OriginalJob(store=store.url, index=0))
         forget = context.select_forget_set(lambda: read_embeddings(store, first))
         oracles = build_reference_jobs(store, [forget.rows], indices, device)
@@ -128,16 +143,16 @@ class PreparedTrials:
         trials = self._build_trials(forget, device)
         with show_progress("trials") as progress:
             rows, failed = run_trials(trials, context.trial_data, pool, progress)
-        by_algorithm = {name: [t for t in trials if t.algorithm == name] for name in (request.algorithm, ORACLE)}
+        by_algorithm = {name: [t for t in trials if t.algorithm == name] for name in (self.algorithm, ORACLE)}
         values = compute_population_measures(
-            store, by_algorithm[request.algorithm], by_algorithm[ORACLE], context.trial_data, request.measures
+            store, by_algorithm[self.algorithm], by_algorithm[ORACLE], context.trial_data, request.measures
         )
         return TrialResults(
             rows=rows,
             failed=failed,
             population_values=values,
             retained=find_retained_copies(context.copies, forget.rows),
-            notes=tuple(describe_held_out_copies(context.copies)),
+            notes=(*self.notes, *describe_held_out_copies(context.copies)),
         )
 
 
@@ -149,26 +164,37 @@ def prepare_trials(request: TrialRequest) -> PreparedTrials:
     # The cheap checks come before the data set is read, which takes up to a minute.
     bank_store = open_trainable_store(request.store)
     check_counts(request)
-    params = parse_params(request.algorithm, request.set, bank_store.manifest.architecture)
-    check_applicable(bank_store, request.algorithm, params)
+    algorithm, notes = request.algorithm or DEFAULT_ALGORITHM, []
+    params = parse_params(algorithm, request.set, bank_store.manifest.architecture)
+    check_applicable(bank_store, algorithm, params)
     select_measures(request.measures)
     context = open_context(
         bank_store,
-        forget=request.forget,
-        size=request.size,
+        forget=choose_default_forget(bank_store) if request.forget is None else request.forget,
+        size=DEFAULT_SIZE if request.size is None else request.size,
         with_copies=request.with_copies,
         seed=request.seed,
         data=request.data,
         folder=request.folder,
     )
-    if get_algorithm(request.algorithm).reads_validation and not len(context.trial_data.validation):
+    if request.forget is None:
+        context, note = choose_default_size(context, request.size)
+        notes.append(note)
+    if get_algorithm(algorithm).reads_validation and not len(context.trial_data.validation):
         raise ValueError(
-            f"{request.algorithm} reads validation examples, half of those that the bank holds out, and "
+            f"{algorithm} reads validation examples, half of those that the bank holds out, and "
             f"{bank_store.folder.display_name} holds out {len(context.trial_data.selection)}; use a bank made with "
             "--validation 0.1"
         )
     context.check_forget_set()
-    return PreparedTrials(request=request, context=context, params=params)
+    return PreparedTrials(
+        request=request,
+        context=context,
+        algorithm=algorithm,
+        params=params,
+        indices=range(request.seeds),
+        notes=tuple(notes),
+    )
 
 
 def check_counts(request: TrialRequest) -> None:

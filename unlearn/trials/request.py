@@ -1,10 +1,15 @@
 """Options of `python -m unlearn.trial` as a user writes them. Imports no torch, so that --help answers at once."""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import tyro
 
 from memscore.cli.options import Maybe, Several
+
+DEFAULT_ALGORITHM, DEFAULT_TUNING = "neggrad-plus", 10
+"""Algorithm of a command that names none, and the configurations that it is tuned on, since the papers' parameters
+change nothing on many banks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,12 +18,20 @@ class TrialRequest:
 
     Attributes:
         store: path or URL of a bank, whose recipe trains originals and oracles.
-        algorithm: finetune, neggrad-plus, salun, ...; `unlearn list algorithms` lists all.
+        algorithm: finetune, neggrad-plus, salun, ...; `unlearn list algorithms` lists all (default: neggrad-plus, with
+            --tune 10 unless its parameters are given).
         forget: random, SCORE:high as memorization_k0.500:high, class:3, ids:FILE, ...; `unlearn list forget-sets` lists
-            all.
-        size: number of examples to forget, where --forget does not give it.
+            all (default: memorization_k0.500:union, the least, half and most memorized).
+        size: number of examples to forget, where --forget does not give it (default: 100; without --forget the
+            largest of which the bank has two without a common example).
         with_copies: forget the exact copies of these examples in the training set too.
         set: parameters of the algorithm, as lr=0.05 epochs=5.
+        tune: configurations to evaluate first, on other originals and another forget set of the same kind; the trial
+            reports the best one.
+        from_sweep: name of a sweep of this bank, whose choice for the algorithm without parts and rounds is taken, and
+            reported on the originals that the sweep was judged on.
+        select: which choice of --tune or --from-sweep: oracle (an upper bound), or blind (oracle-free, possible for a
+            user).
         seeds: number of originals, each with its own oracle.
         measures: beyond the core ones; `unlearn list measures` lists all.
         seed: of the forget set's draw, and of the algorithm's random streams.
@@ -27,11 +40,14 @@ class TrialRequest:
     """
 
     store: tyro.conf.Positional[str]
-    algorithm: str
-    forget: str = "random"
-    size: int = 100
+    algorithm: Maybe[str] = None
+    forget: Maybe[str] = None
+    size: Maybe[int] = None
     with_copies: bool = False
     set: Several = ()
+    tune: int = 0
+    from_sweep: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+    select: Literal["oracle", "blind"] = "oracle"
     seeds: int = 3
     measures: Several = ()
     seed: int = 0

@@ -14,7 +14,7 @@ from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.forgotten_copies import RetainedCopies
 from unlearn.trials.measure import select_measures
 from unlearn.trials.prepare import TrialResults
-from unlearn.trials.request import TrialRequest
+from unlearn.trials.request import DEFAULT_ALGORITHM, TrialRequest
 
 TABLE_COLUMNS = (
     ("tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test"),
@@ -66,7 +66,7 @@ def print_trials(console: Console, results: TrialResults, request: TrialRequest)
 
     Returns the exit code: 1 if a trial failed or diverged, else 0.
     """
-    name, rows = request.algorithm, results.rows
+    name, rows = request.algorithm or DEFAULT_ALGORITHM, results.rows
     for line in results.failed:
         print_line(console, line)
     if not rows:
@@ -104,7 +104,7 @@ def list_remarks(rows: Sequence[Row], name: str, n_diverged: int, retained: Reta
             f"{name} is as right on the forget set as the original; with copies in the retain set that is no failure"
             if explained
             else f"{name} forgot nothing here: it is as right on the forget set as the original. Defaults are the "
-            "papers', for their networks and data; try others with --set, a larger lr first"
+            "papers', for their networks and data; try others with --tune 10, or with --set, a larger lr first"
         )
     if name not in {ORACLE, "original"} and (fall := describe_retain_loss(rows, name)):
         remarks.append(fall)

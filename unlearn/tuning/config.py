@@ -7,8 +7,10 @@ import tyro
 
 from memscore.cli.options import Maybe, Several
 from memscore.store.json_records import hash_record
+from unlearn.trials.default_scores import DEFAULT_SIZE
 
 DEFAULT_ALGORITHMS = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
+DEFAULT_VARIANTS = ("vanilla", "rum", "rsu")
 TuningMode = Literal["steps", "joint", "defaults"]
 Sampler = Literal["tpe", "random", "grid"]
 Selection = Literal["oracle", "blind"]
@@ -22,14 +24,17 @@ class SweepConfig:
     Attributes:
         store: path or URL of a bank of `python -m memscore.estimate`.
         forget: the forget set to judge methods on: random, SCORE:union, SCORE:high, class:3, class:0,1, ids:FILE, ...;
-            `unlearn list forget-sets` lists all.
-        size: number of examples to forget, where --forget does not give it.
+            `unlearn list forget-sets` lists all (default: memorization_k0.500:union, the least, half and most
+            memorized).
+        size: number of examples to forget, where --forget does not give it (default: 100; without --forget the
+            largest of which the bank has two without a common example).
         with_copies: forget the exact copies of these examples in the training set too.
         algorithms: the algorithms to compare, in every variant; together the candidates of auto; `unlearn list
             algorithms` lists all.
         variants: vanilla, shuffle, rum, rum-reversed, rsu, rsu-reversed, auto, auto-reversed.
         plans: an algorithm for each part, from the lowest score to the highest, as "nothing>finetune>salun".
-        scores: what rum, auto and plans refine by: scores of the store, or centroid.
+        scores: what rum, auto and plans refine by: scores of the store, or centroid (default: memorization_k0.700, else
+            memorization_k0.500, else the only memorization_k*).
         scores_of: another bank of the same data, whose scores are read in place of the store's.
         parts: number of parts they make.
         rule: equal: as many examples in each part; spaced: equal ranges of the score.
@@ -57,13 +62,13 @@ class SweepConfig:
     """
 
     store: tyro.conf.Positional[str]
-    forget: str = "random"
-    size: int = 100
+    forget: Maybe[str] = None
+    size: Maybe[int] = None
     with_copies: bool = False
     algorithms: Several = DEFAULT_ALGORITHMS
-    variants: Several = ("vanilla",)
+    variants: Several = DEFAULT_VARIANTS
     plans: Several = ()
-    scores: Several = ()
+    scores: Annotated[Several, tyro.conf.arg(help_behavior_hint="")] = ()
     scores_of: Maybe[str] = None
     parts: int = 3
     rule: Literal["equal", "spaced"] = "equal"
@@ -94,7 +99,13 @@ class SweepConfig:
         # Options that were added later: names of folders are hashed without them unless they are set.
         unset = {name for name in ("scores_of", "risk") if getattr(self, name) is None}
         excluded = {"store", "name", "data", "folder"} | unset | (set() if self.with_copies else {"with_copies"})
-        return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in excluded}
+        values = {option.name: getattr(self, option.name) for option in fields(self) if option.name not in excluded}
+        return values | {"size": self.n_forget}
+
+    @property
+    def n_forget(self) -> int:
+        """The size of a forget set that has none of its own."""
+        return DEFAULT_SIZE if self.size is None else self.size
 
     @property
     def selections(self) -> tuple[Selection, ...]:

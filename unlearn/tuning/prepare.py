@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields, replace
 from cluster.pool import Pool
 from memscore.store.store import Store
 from unlearn.forget_sets import find_score_name, resolve_score_alias
+from unlearn.trials.default_forget_set import choose_default_forget, choose_default_size
+from unlearn.trials.default_scores import find_default_score
 from unlearn.trials.forecast import STORED_TRIAL_S, forecast_trials
 from unlearn.trials.measure import select_measures, select_population_measures
 from unlearn.trials.setup import (
@@ -15,9 +17,11 @@ from unlearn.trials.setup import (
     check_seed,
     no_progress,
     open_context,
+    open_score_store,
     open_trainable_store,
+    zero_embeddings,
 )
-from unlearn.tuning.config import SweepConfig
+from unlearn.tuning.config import DEFAULT_VARIANTS, SweepConfig
 from unlearn.tuning.methods import CENTROID, Method, build_methods
 from unlearn.tuning.results import claim_sweep_folder, resolve_sweep_folder, write_sweep
 from unlearn.tuning.runner import Sweep, check_sweep
@@ -80,10 +84,13 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> Prep
     bank_store = open_trainable_store(config.store)
     check_seed(config.seed)
     select_measures(config.measures)
+    forget = config.forget
+    if forget is None:
+        forget = choose_default_forget(open_score_store(bank_store, config.scores_of)[0])
     context = open_context(
         bank_store,
-        forget=config.forget,
-        size=config.size,
+        forget=forget,
+        size=config.n_forget,
         seed=config.seed,
         data=config.data,
         folder=config.folder,
@@ -91,6 +98,10 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> Prep
         with_copies=config.with_copies,
         cache=cache,
     )
+    notes = []
+    if config.forget is None:
+        context, note = choose_default_size(context, config.size)
+        config, notes = replace(config, forget=forget, size=context.size), [note]
     context.check_forget_set()
     # full names are part of the sweep's identity, so that all ways of writing them are one sweep
     find_name = context.score_store.find_score_name
@@ -100,6 +111,8 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> Prep
         tune_forget=resolve_score_alias(config.tune_forget, find_name),
         scores=tuple(map(find_name, config.scores)),
     )
+    config, reduced = resolve_methods(config, context)
+    context = replace(context, notes=(*notes, *filter(None, [reduced]), *context.notes))
     if config.risk is not None:
         config = replace(config, risk=complete_score_name(context.score_store, config.risk))
     methods = build_methods(config, context.store.manifest.architecture)
@@ -110,6 +123,31 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> Prep
         methods=methods,
         path=resolve_sweep_folder(context.store, config.folder_name, config.identity),
     )
+
+
+def resolve_methods(config: SweepConfig, context: UnlearningContext) -> tuple[SweepConfig, str]:
+    """Resolve the scores that a user left out, and the default variants where a forget set or a bank allows fewer.
+
+    The line names the default variants that are left out, which variants that the user chose never are.
+    """
+    line = ""
+    if config.variants == DEFAULT_VARIANTS:
+        score, store = find_default_score(context.score_store), context.score_store
+        n_forget = len(context.select_forget_set(lambda: zero_embeddings(context.splits)).rows)
+        reasons = {
+            "rum": f"the bank has no {score}"
+            if not config.scores and f"{score}.parquet" not in store.folder.names("scores")
+            else f"{n_forget} examples have no {config.parts} parts" * (n_forget < config.parts),
+            "rsu": f"{n_forget} examples have no {config.rounds} rounds" * (n_forget < config.rounds),
+        }
+        kept = tuple(variant for variant in DEFAULT_VARIANTS if not reasons.get(variant))
+        left_out = [f"{variant}, since {reason}" for variant, reason in reasons.items() if reason]
+        line = f"left out of the default --variants: {'; '.join(left_out)}" if left_out else ""
+        config = replace(config, variants=kept)
+    refines = config.plans or any(variant.startswith(("rum", "auto")) for variant in config.variants)
+    if refines and not config.scores:
+        config = replace(config, scores=(find_default_score(context.score_store),))
+    return config, line
 
 
 def complete_score_name(store: Store, name: str) -> str:
@@ -153,7 +191,7 @@ def check_options_used(config: SweepConfig) -> None:
     kinds = {variant.removesuffix("-reversed") for variant in config.variants}
     refines = bool(kinds & {"rum", "auto"} or config.plans)
     partitions, searches = refines or "shuffle" in kinds, config.tuning != "defaults"
-    selects_by_score = find_score_name(config.forget) or find_score_name(config.tune_forget)
+    selects_by_score = config.forget is None or find_score_name(config.forget) or find_score_name(config.tune_forget)
     reads_scores = selects_by_score or config.risk is not None or (refines and set(config.scores) != {CENTROID})
     refining, partitioning = (
         "refines the forget set by a score; add --variants rum or --plans",

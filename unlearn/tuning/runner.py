@@ -189,7 +189,7 @@ class Sweep:
                 self._tune_next_step(active, tuning_set, backend)
         # 4. Judge what was chosen, on originals and a forget set that had no part in the choice.
         judged_rows, failed = self._run_judged_trials(states, judged_set, pool)
-        forget_sets = self.config.forget, tuning_set, judged_set
+        forget_sets = self.context.forget, tuning_set, judged_set
         notes = (
             describe_score_difference(*forget_sets, self.read_score),
             describe_outdated_scores(self.context.injected, self.methods),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from memscore.data.splits import Splits
-from unlearn.forget_sets import ForgetSet, find_score_name, parse_classes, select_forget_set
+from unlearn.forget_sets import ForgetSet, SizeTooLargeError, find_score_name, parse_classes, select_forget_set
 from unlearn.meta.partition import mean_score
 from unlearn.trials.forgotten_copies import describe_held_out_copies, find_retained_copies
 from unlearn.trials.setup import UnlearningContext
@@ -28,7 +28,7 @@ def select_tuning_set(
     other set of that size.
     """
     spec, splits = config.tune_forget, context.splits
-    kind, _, part = config.forget.partition(":")
+    kind, _, part = context.forget.partition(":")
     # A list of the user and a change of the data have no second set of their kind.
     if spec == SAME or (not spec and (context.injected or kind in {"id", "ids"})):
         return judged_set
@@ -40,7 +40,13 @@ def select_tuning_set(
             spec = next_classes(part, splits)
         tuning_set = context.complete(
             select_forget_set(
-                spec or config.forget, config.size, splits, context.score_store.score, embeddings, config.seed, excluded
+                spec or context.forget,
+                context.size,
+                splits,
+                context.score_store.score,
+                embeddings,
+                config.seed,
+                excluded,
             )
         )
         return tuning_set if spec else replace(tuning_set, name=f"another {tuning_set.name}")
@@ -48,10 +54,13 @@ def select_tuning_set(
     except ValueError as error:
         if config.tune_forget:
             raise ValueError(f"--tune-forget {config.tune_forget}: {error}") from None
-        raise ValueError(
+        message = (
             f"no second forget set to choose parameters on: {error}; or name one with --tune-forget, or take the "
             f"reported one with --tune-forget {SAME}, which then is no longer unseen"
-        ) from None
+        )
+        # with a smaller judged set, more examples are left for the second one
+        kind_of_error = SizeTooLargeError if isinstance(error, SizeTooLargeError) else ValueError
+        raise kind_of_error(message) from None
 
 
 def next_classes(part: str, splits: Splits) -> str:

@@ -115,6 +115,16 @@ def raise_it(job, values, shared):
 BAD, FINE = ValueError("x"), {"objective": 1.0}
 
 
+def test_rays_dashboard_names_a_worker_as_its_warnings_do(monkeypatch):
+    from cluster.tune import tune_search
+
+    monkeypatch.setattr(tune_search, "make_worker_environment", lambda gpus: {})
+    worker = tune_search.SearchWorker.__new__(tune_search.SearchWorker)
+    assert repr(worker) == "search worker"  # Ray asks before setup where that could not begin
+    worker.setup({}, b"not to be loaded", [], [], None, "memscore", 0)
+    assert repr(worker) == f"memscore-search-{os.getpid()}"
+
+
 @pytest.mark.parametrize(
     ("error", "end"),
     [

@@ -15,6 +15,7 @@ from memscore.subsets.designs import (
     count_whole_blocks,
     draw_membership,
     get_max_cluster_size,
+    round_up_to_blocks,
 )
 from tests.oracles import nearest_neighbour_correct, nearest_neighbour_memorization_bernoulli
 
@@ -175,6 +176,20 @@ def test_whole_blocks_are_counted(arm, n_models, blocks):
 def test_a_broken_block_is_refused_naming_the_two_nearest_counts(arm, n_models, near):
     with pytest.raises(ValueError, match=f"got {n_models}; use {near}"):
         count_whole_blocks(n_models, arm)
+
+
+@pytest.mark.parametrize(
+    ("arm", "n_models", "rounded"),
+    [(Arm(), 250, 256), (Arm(), 256, 256), (Arm(), 4000, 4032), (Arm(design="exact", block=10), 25, 30)],
+)
+def test_a_count_near_whole_blocks_is_rounded_up(arm, n_models, rounded):
+    assert round_up_to_blocks(n_models, arm) == rounded
+
+
+def test_a_count_is_refused_where_more_than_a_fifth_would_be_added():
+    arm = Arm(design="exact", block=10)
+    with pytest.raises(ValueError, match="got 24; use 20 or 30"):
+        round_up_to_blocks(24, arm)
 
 
 @pytest.mark.parametrize(

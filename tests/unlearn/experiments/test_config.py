@@ -14,10 +14,10 @@ from unlearn.experiments.config import ExperimentConfig
 from unlearn.experiments.prepare import (
     PreparedExperiment,
     depends_on_score,
-    find_default_score,
     prepare_experiment,
 )
 from unlearn.experiments.registry import EXPERIMENTS
+from unlearn.trials.default_scores import find_default_score
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +36,10 @@ def test_an_unknown_experiment_offers_the_nearest():
         prepare_experiment(ExperimentConfig(name="memorisation", store="nowhere"))
 
 
-def test_a_size_that_a_preset_brings_is_said_to_be_its(empty_bank):
-    with pytest.raises(
-        ValueError, match=r"^--size 5000: .*; --preset paper asks for that many, and --size for others$"
-    ):
-        prepare_experiment(ExperimentConfig(name="rsu", store=empty_bank, preset="paper"))
+def test_a_size_that_a_preset_brings_is_reduced_with_a_line_and_one_that_a_user_gives_is_refused(empty_bank):
+    prepared = prepare_experiment(ExperimentConfig(name="rsu", store=empty_bank, preset="paper"))
+    assert 0 < prepared.config.size < 100
+    assert "of the 5000 that --preset paper asks for" in prepared.notes[0]
     with pytest.raises(ValueError, match=r"^--size 5000: (?!.*--preset)"):
         prepare_experiment(ExperimentConfig(name="rsu", store=empty_bank, size=5000))
 

@@ -113,7 +113,8 @@ def test_a_trial_names_the_copies_that_stay_and_can_forget_them_too(folder, caps
 
 
 def test_a_sweep_names_them_too_and_is_another_sweep_with_copies(folder, capsys):
-    words = "--algorithms finetune --set finetune.epochs=1 --budget 1 --tune-seeds 1 --seeds 1 --select oracle"
+    words = "--algorithms finetune --set finetune.epochs=1 --budget 1 --tune-seeds 1 --seeds 1 --select oracle "
+    words += "--variants vanilla"
     assert sweep.main(make_words(folder, words)) == 0
     page = capsys.readouterr().out
     assert len(re.findall(r"have exact copies that stay in the retain set", page)) == 1  # tuned and judged on one set
@@ -127,7 +128,9 @@ def test_a_sweep_names_them_too_and_is_another_sweep_with_copies(folder, capsys)
 
 def test_the_set_for_tuning_is_completed_too(folder):
     options = {"store": f"{folder}/store", "data": f"{folder}/data.npz", "size": 20, "budget": 1}
-    config = SweepConfig(forget="random", tune_forget=f"ids:{folder}/ids.txt", with_copies=True, **options)
+    config = SweepConfig(
+        forget="random", variants=("vanilla",), tune_forget=f"ids:{folder}/ids.txt", with_copies=True, **options
+    )
     context = prepare_sweep(config).context
     judged = context.select_forget_set(list)
     tuned = select_tuning_set(config, context, judged, list)

@@ -307,7 +307,20 @@ def test_a_run_that_diverged_takes_its_oracle_out_of_a_population(trained_store,
 
 def test_the_door_prints_the_oracle_on_top_and_the_original_beneath(bank, trial_data, capsys):
     """And before, to stderr, what is to be trained; then how far each kind of work is."""
-    context = ["--algorithm", "finetune", "--size", "17", "--seeds", "2", "--pool", "serial", "--set", "epochs=1"]
+    context = [
+        "--algorithm",
+        "finetune",
+        "--forget",
+        "random",
+        "--size",
+        "17",
+        "--seeds",
+        "2",
+        "--pool",
+        "serial",
+        "--set",
+        "epochs=1",
+    ]
     train_reference_models(bank.store, build_reference_jobs(bank.store, [], [0, 1], "cpu"), trial_data, InOrder())
     assert trial.main([bank.store.url, *context]) == 0
     output = capsys.readouterr()
@@ -379,6 +392,8 @@ def test_the_door_says_when_nothing_was_forgotten(bank, capsys):
     context = [
         "--algorithm",
         "finetune",
+        "--forget",
+        "random",
         "--size",
         "20",
         "--seeds",

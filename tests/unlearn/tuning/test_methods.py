@@ -13,7 +13,9 @@ SCORES = ("memorization_k0.500", CENTROID)
 
 def build_methods(*algorithms, **more):
     """Build the methods of a sweep of these algorithms."""
-    return methods.build_methods(SweepConfig(store="", algorithms=algorithms, **more), "mlp-8")
+    return methods.build_methods(
+        SweepConfig(store="", algorithms=algorithms, **{"variants": ("vanilla",)} | more), "mlp-8"
+    )
 
 
 def split_parts(method, values):
