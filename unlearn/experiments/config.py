@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from memscore.cli.options import Maybe, Several
+from memscore.user_functions import hash_user_sources
 from unlearn.tuning.config import SELECTIONS, Selection, SweepConfig
 
 PROXIES = ("events_confidence", "events_accuracy", "holdout")
@@ -46,7 +47,7 @@ class ExperimentConfig:
             memorization_k0.500, else the only memorization_k*).
         proxies: scores used in place of it, where an experiment compares them.
         size: number of examples to forget.
-        algorithms: the algorithms that take part.
+        algorithms: the algorithms that take part, by name or module:function.
         budget: configurations evaluated at each step of a plan.
         tune_seeds: number of originals for tuning.
         seeds: number of originals that methods are judged on; twice as many for algorithms that draw labels.
@@ -108,7 +109,7 @@ class ExperimentConfig:
             "other": self.other,
         }
         # Options that were added later: without them, the names of folders stay as they were.
-        later = {"tune_forget": self.tune_forget, "risk": self.risk}
+        later = {"tune_forget": self.tune_forget, "risk": self.risk, "sources": hash_user_sources(self.algorithms)}
         return record | {name: value for name, value in later.items() if value}
 
     @property

@@ -7,6 +7,7 @@ import tyro
 
 from memscore.cli.options import Maybe, Several
 from memscore.store.json_records import hash_record
+from memscore.user_functions import hash_user_sources
 
 DEFAULT_ALGORITHMS = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
 TuningMode = Literal["steps", "joint", "defaults"]
@@ -24,7 +25,7 @@ class SweepConfig:
         forget: the forget set to judge methods on: random, SCORE:union, SCORE:high, class:3, class:0,1, ids:FILE, ...
         size: number of examples to forget, where --forget does not give it.
         with_copies: forget the exact copies of these examples in the training set too.
-        algorithms: the algorithms to compare, in every variant; together the candidates of auto.
+        algorithms: the algorithms to compare, in every variant, or module:function; together the candidates of auto.
         variants: vanilla, shuffle, rum, rum-reversed, rsu, rsu-reversed, auto, auto-reversed.
         plans: an algorithm for each part, from the lowest score to the highest, as "nothing>finetune>salun".
         scores: what rum, auto and plans refine by: scores of the store, or centroid.
@@ -47,7 +48,7 @@ class SweepConfig:
         tune_seeds: number of originals for tuning.
         seeds: number of originals that methods are judged on; twice as many for algorithms that draw labels.
         dynamics: measure judged sequences after each of their steps.
-        measures: measures of judged trials beyond the core ones.
+        measures: measures of judged trials beyond the core ones, or module:function.
         seed: of all random draws.
         name: of the sweep's folder in the store (default: a hash of the options).
         data: the bank's data set by name or path, if its manifest is not enough to find it.
@@ -92,7 +93,11 @@ class SweepConfig:
         # Options that were added later: names of folders are hashed without them unless they are set.
         unset = {name for name in ("scores_of", "risk") if getattr(self, name) is None}
         excluded = {"store", "name", "data", "folder"} | unset | (set() if self.with_copies else {"with_copies"})
-        return {option.name: getattr(self, option.name) for option in fields(self) if option.name not in excluded}
+        record = {option.name: getattr(self, option.name) for option in fields(self) if option.name not in excluded}
+        # An edited function of the user's own gives another sweep.
+        steps = [step.strip() for plan in self.plans for step in plan.split(">")]
+        sources = hash_user_sources([*self.algorithms, *steps, *self.measures])
+        return record | ({"sources": sources} if sources else {})
 
     @property
     def selections(self) -> tuple[Selection, ...]:
