@@ -15,28 +15,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from memscore.choices import validate_choice
-
-MODULE_FUNCTION = "module:function"
-"""How the lists of an error and the help show that a user's own function may be named."""
-
+MAX_MESSAGE = 200  # characters of an exception in one line
 _hashes: dict[str, tuple[ModuleType, str]] = {}  # by module: the object that was hashed, and its hash
 
 
 def is_user_function(name: str) -> bool:
     """Return whether a name is module:function, which no built-in name is."""
     return ":" in name
-
-
-def validate_choice_or_function(kind: str, name: str, choices: Iterable[str]) -> str:
-    """Return name if it is one of the choices or module:function; otherwise raise with the nearest one.
-
-    >>> validate_choice_or_function("optimizer", "sgdd", ("sgd", "adam"))
-    Traceback (most recent call last):
-    ...
-    ValueError: unknown optimizer 'sgdd'; did you mean 'sgd'? (known: adam, module:function, sgd)
-    """
-    return name if is_user_function(name) else validate_choice(kind, name, (*choices, MODULE_FUNCTION))
 
 
 def import_user_object(kind: str, name: str, meaning: str) -> Any:
@@ -122,6 +107,8 @@ def describe_user_error(kind: str, name: str, error: BaseException) -> str:
     own = [place for place in places if place[0] == path]
     file, line = (own or places)[-1]
     message = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    # torch lists every signature of an operation; the first words say which one it was.
+    message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} ..."
     return f"{kind} {name} fails in line {line} of {Path(file).name}: {type(error).__name__}: {message}".rstrip(": ")
 
 

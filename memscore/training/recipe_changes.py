@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from memscore.choices import validate_choice_or_function
 from memscore.training.recipes import OPTIMIZERS, SCHEDULES, Recipe
-from memscore.user_functions import is_user_function, validate_choice_or_function
+from memscore.user_functions import is_user_function
 
 
 def change_recipe(recipe: Recipe, name: str, changes: Mapping[str, Any]) -> Recipe:

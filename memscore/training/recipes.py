@@ -8,15 +8,10 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 
-from memscore.choices import validate_choice
+from memscore.choices import validate_choice, validate_choice_or_function
 from memscore.store.json_records import SINCE
 from memscore.training.user_training import call_schedule, hash_training_source
-from memscore.user_functions import (
-    describe_user_error,
-    import_user_object,
-    is_user_function,
-    validate_choice_or_function,
-)
+from memscore.user_functions import describe_user_error, import_user_object, is_user_function
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "steps")

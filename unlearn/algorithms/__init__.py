@@ -10,7 +10,8 @@ An algorithm of the user's own is named module:function and needs no line here: 
 package, write its file here, one line below, and its line in tests/unlearn/algorithms/test_contract.py.
 """
 
-from memscore.user_functions import is_user_function, validate_choice_or_function
+from memscore.choices import validate_choice_or_function
+from memscore.user_functions import is_user_function
 from unlearn.algorithms.bad_teacher import BadTeacherConfig, bad_teacher
 from unlearn.algorithms.boundary_expand import (
     BoundaryExpandConfig,

@@ -9,7 +9,8 @@ unlearn/trials/config.py). A value is NaN where held_out is empty.
 
 from collections.abc import Iterable
 
-from memscore.user_functions import is_user_function, validate_choice_or_function
+from memscore.choices import validate_choice_or_function
+from memscore.user_functions import is_user_function
 from unlearn.measures import (
     accuracy,
     class_matched,

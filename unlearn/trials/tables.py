@@ -98,8 +98,8 @@ def list_remarks(rows: Sequence[Row], name: str, n_diverged: int, retained: Reta
             f"{name} is as right on the forget set as the original; with copies in the retain set that is no failure"
             if explained
             else f"{name} forgot nothing here: it is as right on the forget set as the original. "
-            + ("" if is_user_function(name) else "Defaults are the papers', for their networks and data; ")
-            + "try others with --set, a larger lr first"
+            + ("" if is_user_function(name) else "Defaults are the papers', for their networks and data. ")
+            + "Try others with --set, a larger lr first"
         )
     if any(row["beyond_its_purpose"] for row in rows):
         remarks.append(f"{name} was made to forget whole classes; on other sets it is known to harm the retain set")

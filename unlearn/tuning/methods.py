@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from memscore.choices import validate_choice
-from memscore.user_functions import validate_choice_or_function
+from memscore.choices import validate_choice, validate_choice_or_function
 from unlearn.algorithms import ALGORITHMS, get_algorithm
 from unlearn.meta.partition import Partition
 from unlearn.meta.rsu import RsuSchedule
