@@ -104,6 +104,15 @@ def test_another_schedule_drops_what_was_the_old_ones():
     assert build_recipe(steps, "mlp")[1].milestones == (4, 6)  # in the new epochs, not scaled
 
 
+def test_options_replace_a_recipes_own_optimizer_and_its_hash(own):
+    own.write_text(OWN.replace('optimizer="adamw"', 'optimizer="own_training:sgd"'))
+    config = BankConfig(recipe="own_training:recipe")
+    assert build_recipe(config, "mlp")[1].optimizer_sha256 == hash_user_source("optimizer", "own_training:sgd")
+    assert "optimizer_sha256" not in build_recipe_record(
+        build_recipe(replace(config, optimizer="adam", lr=1), "mlp")[1]
+    )
+
+
 def test_epochs_scale_the_warm_up_too(own):
     assert build_recipe(BankConfig(recipe="own_training:recipe", epochs=8), "mlp")[1].warmup == 2
 
