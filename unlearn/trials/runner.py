@@ -292,7 +292,7 @@ def warm_up(algorithms: frozenset[str]) -> None:
         number = nn.Linear(1, 1)
         config = UnlearningLoopConfig(optimizer=name)  # type: ignore[arg-type]
         UnlearningLoop(number, config).run(iter([number(torch.ones(1, 1)).sum()]))
-    # The first derivatives by torch.func import torch's compiler, which takes most of a second; influence takes both. The
-    # first optimizer of torch.optim, which a user's own algorithm may build, imports it too.
+    # The first derivatives by torch.func import torch's compiler, which takes most of a second; influence takes both.
+    # The first optimizer of torch.optim, which a user's own algorithm may build, imports it too.
     if "influence" in algorithms or any(is_user_function(name) for name in algorithms):
         torch.func.jvp(torch.func.grad(torch.sum), (torch.ones(1),), (torch.ones(1),))
