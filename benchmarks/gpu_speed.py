@@ -20,17 +20,21 @@ from benchmarks.gpu_cases import (
     count_steps,
     make_run,
     measure_ceilings,
+    synchronize,
     train_models,
 )
-from benchmarks.gpu_data import CLASSES
+from benchmarks.gpu_data import CLASSES, read_images
 from benchmarks.plain_loop import plain_query, plain_training
 from memscore.models.architectures import build_network
-from memscore.training.device_data import EVALUATION_BATCH
+from memscore.training.device_data import EVALUATION_BATCH, DeviceImages, to_device
 from memscore.training.evaluation import build_forward, evaluate_examples
+from memscore.training.loop import TrainingRun, train
 from memscore.training.numerics import set_cudnn
 from memscore.training.recipes import Recipe
+from memscore.training.stacked_mlp import StackedMLPEngine
 
 STREAMS = {"cifar-stem": (1, 2, 4), "imagenet-stem": (1, 2, 4, 8, 16)}
+STACKED = ("mlp-64-32", "mlp-512-256")
 SLOW = (("captured", "tf32"), ("eager", "bfloat16"), ("captured", "float32"), ("eager", "float32"))
 CASES = ("cifar-stem", "imagenet-stem")
 KINDS = ("captured", "plain")
@@ -42,11 +46,14 @@ def speed_cells(bench: Bench) -> Iterator[Cell]:
     for name in CASES:
         yield f"{name} flops", partial(count_flops, bench, bench.cases[name])
         yield f"{name} evaluation", partial(measure_evaluation, bench, bench.cases[name].arch)
-        yield from engine_cells(
-            bench, name, "captured", "bfloat16", STREAMS[name][:4] if bench.tiny else STREAMS[name], 3
-        )
-        yield from engine_cells(bench, name, "compiled", "bfloat16", (1, 2), 3)
+        yield from engine_cells(bench, name, "captured", "bfloat16", STREAMS[name], 3)
+        yield from engine_cells(bench, name, "compiled", "bfloat16", STREAMS[name], 3)
         yield from engine_cells(bench, name, "captured", "bfloat16", (1, 4), None)
+    for arch in STACKED:
+        for count in (1, 64, 512):
+            models = min(count, 4) if bench.tiny else count
+            for engine in ("captured", "called"):
+                yield f"{arch} stack {engine} {count}", partial(time_stack, bench, arch, models, engine == "captured")
     for engine, precision in SLOW:
         for name in CASES:
             yield from engine_cells(bench, name, engine, precision, (1,), 1)
@@ -87,6 +94,48 @@ def time_models(
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if bench.device.type == "cuda" else 0.0,
         **({"test_accuracy": float(np.mean(accuracies))} if accuracies else {}),
     }
+
+
+def time_stack(bench: Bench, arch: str, models: int, captured: bool) -> dict[str, float]:
+    """Time a stack of MLPs at batch 128: a step, and a step divided by the number of models."""
+    images = flatten_images(bench)
+    batch, steps = (16, 8) if bench.tiny else (128, 400)
+    recipe = Recipe(epochs=1, batch=batch, lr=0.05, schedule="cosine")
+    shape, rows = bench.images.shape, np.arange(bench.cases["imagenet-stem"].available)
+    runs = [
+        TrainingRun(
+            model=build_network(arch, shape, CLASSES, seed=index).to(bench.device),
+            rows=rows,
+            order_rng=np.random.default_rng(index),
+            augmentation_rng=np.random.default_rng(index),
+        )
+        for index in range(models)
+    ]
+    started = time.perf_counter()
+    stack = StackedMLPEngine(
+        [run.model for run in runs], images, bench.labels, recipe, capture=captured and bench.device.type == "cuda"
+    )
+    synchronize(bench)
+    set_up_s = time.perf_counter() - started
+    for _ in range(2):  # the first fills caches
+        started = time.perf_counter()
+        train(runs, images, bench.labels, recipe, steps, engine=stack)
+        synchronize(bench)
+        seconds = time.perf_counter() - started
+    return {
+        "ms_a_step": 1e3 * seconds / steps,
+        "us_a_step_and_model": 1e6 * seconds / steps / models,
+        "set_up_s": set_up_s,
+        "models": models,
+    }
+
+
+def flatten_images(bench: Bench) -> DeviceImages:
+    """The training images, flat as stacks read them."""
+    train_images, _, test_images, _, _ = read_images(bench.file)
+    most = max(case.available for case in bench.cases.values())
+    pixels = np.concatenate([train_images[:most], test_images[: len(bench.test)]])
+    return to_device(pixels, (0.5,) * 3, (0.3,) * 3, bench.device, flat=True)
 
 
 def measure_test_accuracy(bench: Bench, model: nn.Module, recipe: Recipe) -> float:

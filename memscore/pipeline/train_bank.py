@@ -9,6 +9,8 @@ from itertools import groupby
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from cluster.pool import Failure, Pool
 from memscore.data.splits import Splits
@@ -235,12 +237,27 @@ def format_result(result: list[Receipt] | Failure) -> str:
     return f"{last['model']}: test accuracy {last['accuracy']['test'] or 0:.3f}, {last['seconds']:.2f} s"
 
 
+SMALL_STEP_FLOPS, MODELS_OF_LARGE_STEPS = 2e11, 4
+
+
 def choose_models_per_job(store: Store, device: str) -> int:
-    """Choose the models per job: a stack that fits in the cache, a GPU's streams, or one."""
-    model = build_model(store, "size", 0, torch.device("cpu"))
-    if is_stackable(model, read_recipe(store)):
-        return compute_stack_size(model)
-    return max(STREAM_COUNTS) if device == "cuda" else 1
+    """Choose the models per job: a stack that suits the device, a GPU's streams, or one."""
+    model, recipe = build_model(store, "size", 0, torch.device("cpu")), read_recipe(store)
+    if is_stackable(model, recipe):
+        return compute_stack_size(model, device)
+    if device != "cuda":
+        return 1
+    # A small network leaves most of a GPU idle, and more of them at once fill it; for a large one a job of many models
+    # would only be long.
+    flops = count_step_flops(model, store.manifest.input_shape, recipe.batch)
+    return max(STREAM_COUNTS) if flops < SMALL_STEP_FLOPS else MODELS_OF_LARGE_STEPS
+
+
+def count_step_flops(model: nn.Module, input_shape: tuple[int, int, int], batch: int) -> float:
+    """Count a training step's operations, two for a multiplication with its addition; on a network that is not used."""
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(2, *input_shape)).sum().backward()
+    return float(counter.get_total_flops() / 2 * batch)
 
 
 def build_bank_jobs(store: Store, arm: Arm, models: list[int], *, events: bool, device: str) -> list[BankJob]:

@@ -51,6 +51,7 @@ class CudaGraphEngine:
 
     Attributes:
         length: steps that the tables hold.
+        compile_error: why the network is not compiled although it was to be; else empty.
         logits_table: float32 [length, B, K], logits before each step since `fill_tables`.
         uses_device_rng: whether the network draws from the device's generator (without `capture`: from any), so that
             two must not run at once.
@@ -73,7 +74,7 @@ class CudaGraphEngine:
     ):
         self.images, self.labels, self.recipe = images, labels, recipe
         self.autocast = get_autocast_dtype(recipe.precision)
-        self.compiled = compiled
+        self.compiled, self.compile_error = compiled, ""
         self.compute_logits = torch.compile(compute_logits, dynamic=False) if compiled else compute_logits
         self.model, self.augmentation_rng = model, np.random.default_rng(0)  # until the first load
         device, batch = labels.device, recipe.batch
@@ -121,7 +122,8 @@ class CudaGraphEngine:
             if is_memory_shortage(error) or is_broken_device(error):
                 raise
             # If the network itself is wrong, the step that is not compiled raises the same error.
-            _log.warning("the network is not compiled, so it is slower, because %s", get_first_line(error))
+            self.compile_error = get_first_line(error)
+            _log.warning("the network is not compiled, so it is slower, because %s", self.compile_error)
             self.compiled, self.compute_logits = False, compute_logits
         self.position.zero_()
 

@@ -1,10 +1,11 @@
 """Select a job's training engine: stacked MLPs, one eager model, or CUDA graph streams.
 
 On a GPU each model has its own storage, graph and stream (memscore/training/cuda_graphs.py), and the graphs are
-launched in turn, step by step. Whether 1, 2 or 4 models at once are fastest depends on network and GPU, so the first
-job of a process measures it, and the process reuses the result. Networks that draw random numbers run one at a time:
-all graphs share the position of the device's generator, which is set to the model's own. A network that cannot be
-captured is trained eagerly by the same recipe, and the receipt states the reason.
+launched in turn, step by step. Whether 1, 2, ... or 16 models at once are fastest depends on network and GPU, so the
+first job of a process measures it, and the process reuses the result. Networks that draw random numbers run one at a
+time: all graphs share the position of the device's generator, which is set to the model's own. The kernels of some
+architectures are fused by torch.compile before they are captured. A network that cannot be compiled is captured as it
+is, one that cannot be captured is trained eagerly, by the same recipe, and the receipt states the reason.
 """
 
 import logging
@@ -21,14 +22,21 @@ from memscore.training.device_data import DeviceImages
 from memscore.training.graph_recording import GraphCaptureError, handle_failed_recording
 from memscore.training.loop import Engine, TrainingRun, is_stackable
 from memscore.training.recipes import Recipe
+from memscore.training.stacked_mlp import StackedMLPEngine
 from memscore.user_functions import is_user_function
 
-STREAM_COUNTS = (1, 2, 4)
+STREAM_COUNTS = (1, 2, 4, 8, 16)
+MIN_GAIN = 1.05  # of a number of streams over the one before, for the next to be tried
 AUTOTUNE_STEPS = 16  # steps of each timing
+COMPILED_ARCHITECTURES = frozenset({"resnet18", "resnet18-imagenet-stem"})
+"""Architectures that are compiled on a GPU. A compiled step of ResNet-18 with the CIFAR stem takes 1 / 1.3 of the
+captured one's time on an H200 (benchmarks/results/gpu_speed.json); with ImageNet's stem, whose time is the launches of
+small kernels, that is not measured yet. Compiling takes 25 s in each process."""
 
 _log = logging.getLogger(__name__)
 _engine_cache: dict[tuple[object, ...], list[CudaGraphEngine]] = {}  # engines of one architecture, recipe and data set
 _capture_errors: dict[tuple[str, Recipe], str] = {}  # why these networks cannot be captured
+_compile_errors: dict[tuple[str, Recipe], str] = {}  # why these networks cannot be compiled
 _best_stream_counts: dict[tuple[str, Recipe], tuple[int, int]] = {}  # models of the timed job, and the best count
 
 
@@ -115,14 +123,28 @@ def select_engine(
     recipe: Recipe,
     *,
     capture: bool | None = None,
+    compiled: bool | None = None,
 ) -> EngineChoice:
-    """Select the engine by architecture, recipe and device; on a GPU also by a short timing."""
+    """Select the engine by architecture, recipe and device; on a GPU also by a short timing.
+
+    Args:
+        runs: models of one architecture.
+        images: on the device.
+        labels: same device.
+        recipe: of the training.
+        capture: None captures on a GPU only; False runs the CUDA graph engine's steps without a graph on any device.
+        compiled: None compiles what is captured on a GPU and listed in COMPILED_ARCHITECTURES.
+
+    Returns:
+        The choice; its receipt fields say what could not be captured or compiled, and why.
+    """
     # Architecture and recipe alone decide between a stack and single networks, so all models of a bank are trained in
     # the same way, however many of them a job has left to train. Every other engine than these frees their memory.
     if is_stackable(runs[0].model, recipe):
         clear_engine_cache()
+        if capture or (capture is None and labels.device.type == "cuda"):
+            return choose_captured_stack(len(runs), runs[0].architecture, images, labels, recipe)
         return EngineChoice(receipt_fields={"engine": "stack"}, models_per_call=len(runs))
-    # capture None captures on a GPU only. False runs the CUDA graph engine's steps without a graph on any device.
     if capture is None and labels.device.type == "cpu":
         clear_engine_cache()
         return EngineChoice(receipt_fields={"engine": "single"}, models_per_call=1)
@@ -139,6 +161,8 @@ def select_engine(
         return choose_eager_engine(_capture_errors[name, recipe])
     # cached engines hold images and labels, so no other object gets these ids
     tag = (name, recipe, id(images), id(labels), capture)
+    if compiled is None:
+        compiled = capture is None and name.split(" ")[0] in COMPILED_ARCHITECTURES
 
     # The cache keeps the engines of one tag, since each holds a network, tables and a graph on the device. The list
     # itself is returned, so that autotune_streams can delete engines from it.
@@ -147,8 +171,20 @@ def select_engine(
             clear_engine_cache()
         cached = _engine_cache.setdefault(tag, [])
         while len(cached) < count:
-            with handle_failed_recording(name, len(cached), labels.device):
-                cached.append(CudaGraphEngine(runs[0].model, images, labels, recipe, capture=capture is not False))
+            is_compiled = compiled and (name, recipe) not in _compile_errors
+            try:
+                with handle_failed_recording(name, len(cached), labels.device):
+                    inputs = (runs[0].model, images, labels, recipe)
+                    engine = CudaGraphEngine(*inputs, capture=capture is not False, compiled=is_compiled)
+            except GraphCaptureError as error:
+                # What the compiler makes of a network may wait for the device where the network itself does not.
+                if not is_compiled or cached:
+                    raise
+                _compile_errors[name, recipe] = str(error)
+                continue
+            cached.append(engine)
+            if engine.compile_error:  # not tried again for the other engines
+                _compile_errors[name, recipe] = engine.compile_error
         return cached
 
     # A job that reuses the counts of an earlier one may still have to make its engines, so they are made here, where a
@@ -160,11 +196,32 @@ def select_engine(
         _capture_errors[name, recipe] = str(error)
         _log.warning("%s is trained without a CUDA graph, which is slower, because %s", name, error)
         return choose_eager_engine(str(error))
+    engine = "captured" if capture is not False else "uncaptured"
+    if compiled:
+        reason = _compile_errors.get((name, recipe))
+        engine = f"{engine}, not compiled because {reason}" if reason else f"{engine}, compiled"
     return EngineChoice(
-        receipt_fields={"engine": "captured" if capture is not False else "uncaptured", "streams": streams},
+        receipt_fields={"engine": engine, "streams": streams},
         models_per_call=streams,
         engine=lambda part: MultiStreamEngine(get_engines(len(part)), part),
     )
+
+
+def choose_captured_stack(models: int, name: str, images: DeviceImages, labels: Tensor, recipe: Recipe) -> EngineChoice:
+    """Choose a stack whose step is a CUDA graph; where it cannot be captured, a plain one, and the receipt says why."""
+    fields: dict[str, object] = {"engine": "stack, captured"}
+
+    def build_stack(runs: Sequence[TrainingRun]) -> StackedMLPEngine:
+        inputs = ([run.model for run in runs], images, labels, recipe)
+        try:
+            with handle_failed_recording(name, 0, labels.device):
+                return StackedMLPEngine(*inputs, capture=True)
+        except GraphCaptureError as error:
+            _log.warning("a stack is trained without a CUDA graph, which is slower, because %s", error)
+            fields["engine"] = f"stack, not captured because {error}"
+        return StackedMLPEngine(*inputs)
+
+    return EngineChoice(receipt_fields=fields, models_per_call=models, engine=build_stack)
 
 
 def choose_eager_engine(reason: str) -> EngineChoice:
@@ -189,6 +246,8 @@ def autotune_streams(
             break
         is_only_choice = models == 1 or draws
         seconds[count] = 0.0 if is_only_choice else measure_seconds_per_step(get_engines(count)[:count])
+        if count > 1 and seconds[count] * MIN_GAIN > seconds[count // 2]:
+            break
     best = min(seconds, key=seconds.__getitem__)
     _best_stream_counts[name, recipe] = models, best
     # Free the engines that the best count does not need. Their last replays may still run.

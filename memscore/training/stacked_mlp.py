@@ -1,6 +1,6 @@
 """Train many small fully connected networks as one stack, by hand-written products."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -10,16 +10,23 @@ from torch.optim.sgd import sgd
 
 from memscore.models.architectures import find_mlp_layers
 from memscore.training.device_data import DeviceImages, round_up_to_alignment
+from memscore.training.graph_recording import record_graph, take_stream
 from memscore.training.recipes import Recipe
 
 UPDATE_CHUNK_BYTES = 400 * 2**10  # of a weight matrix that is updated while its momentum is still in the cache
+MAX_TABLE_STEPS, TABLE_BYTES = 256, 64 * 2**20  # steps in a captured stack's tables, at most, and size of their logits
 TINY_PRODUCT = 16**3  # multiplications of a batched product up to which torch uses the default library in any setting
 
 
-def compute_stack_size(model: nn.Module, cache_bytes: int = 4 * 2**20) -> int:
-    """Return how many models fit in the cache: 12 bytes per weight, 1 to 64 models."""
+CACHE_BYTES, MAX_MODELS = 4 * 2**20, 64  # of a stack on a CPU: what fits in its cache
+GPU_BYTES, MAX_GPU_MODELS = 2**29, 512  # on a GPU: enough to fill it, and few enough that several GPUs share a bank
+
+
+def compute_stack_size(model: nn.Module, device: str = "cpu") -> int:
+    """Return how many models make a stack, a power of 2, by 12 bytes per weight of a CPU's cache or a GPU's memory."""
+    size, most = (GPU_BYTES, MAX_GPU_MODELS) if device == "cuda" else (CACHE_BYTES, MAX_MODELS)
     weights = sum(p.numel() for p in model.parameters())
-    return int(np.clip(2 ** np.floor(np.log2(max(1.0, cache_bytes / (12 * weights)))), 1, 64))
+    return int(np.clip(2 ** np.floor(np.log2(max(1.0, size / (12 * weights)))), 1, most))
 
 
 class StackedMLPEngine:
@@ -38,24 +45,40 @@ class StackedMLPEngine:
     M <- M + d W and W <- W - r M (weight decay d, learning rate r); its gradient is never stored. Which of the two
     updates a matrix gets depends on the sizes of one model, not on S.
 
+    On a GPU a step is captured as a CUDA graph, which is one launch instead of some 20: rows, learning rates and logits
+    lie in tables on the device, and a counter that the step increments is the index into them. All matrices are then
+    updated by the fused step, because a GPU gains nothing from chunks.
+
     Args:
         models: S plain MLPs of one architecture; their weights are read here and written by write_back only.
         images: N flat images on the device.
         labels: int64 [N], same device.
         recipe: plain SGD; `batch`, `momentum` and `weight_decay` are used.
+        capture: whether steps are replayed from a CUDA graph.
 
     Raises:
         ValueError: a model is not a plain MLP.
+        GraphCaptureError: the step cannot be captured.
+        GraphRecordingError: capturing it failed.
+        torch.OutOfMemoryError: memory ran out.
     """
 
-    def __init__(self, models: Sequence[nn.Module], images: DeviceImages, labels: Tensor, recipe: Recipe):
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        images: DeviceImages,
+        labels: Tensor,
+        recipe: Recipe,
+        *,
+        capture: bool = False,
+    ):
         self.images, self.labels, self.recipe = images, labels, recipe
         self.layers = [require_linear_layers(model) for model in models]
         self.count, batch, device = len(models), recipe.batch, labels.device
         # Tensors are numbered W, b of layer 0, W, b of layer 1, ...: those of layer l are 2 l and 2 l + 1. A bias is a
         # column [out, 1], so that it broadcasts over activations [S, out, B].
         self.shapes = [shape for layer in self.layers[0] for shape in (tuple(layer.weight.shape), (len(layer.bias), 1))]
-        large = [4 * rows * columns > UPDATE_CHUNK_BYTES for rows, columns in self.shapes]
+        large = [not capture and 4 * rows * columns > UPDATE_CHUNK_BYTES for rows, columns in self.shapes]
         # Where each tensor starts in the buffers, as S models one after the other, each padded. With the large matrices
         # in front, all others are one slice, which one fused SGD step updates.
         order = sorted(range(len(self.shapes)), key=lambda k: not large[k])
@@ -80,6 +103,37 @@ class StackedMLPEngine:
         # How a layer is computed depends on one model's sizes, never on S: a model has the same bits in any stack.
         self.tiny = [rows * columns * batch <= TINY_PRODUCT for rows, columns in self.shapes[::2]]
         self.chunks = [self._chunks(layer) if large[2 * layer] else [] for layer in range(len(outputs))]
+        self.replay: Callable[[], None] | None = None
+        if capture:
+            self._capture(models[0], momentum)
+
+    def _capture(self, network: nn.Module, momentum: Tensor) -> None:
+        """Make the tables and capture a step that reads them; weights and momenta are as before."""
+        batch, classes, device = self.recipe.batch, self.shapes[-1][0], self.labels.device
+        length = min(MAX_TABLE_STEPS, max(1, TABLE_BYTES // (4 * self.count * batch * classes)))
+        self.position = torch.zeros(1, dtype=torch.int64, device=device)
+        # valid rows, because the steps before the capture read them; rates of 0, so that these change no weight
+        rows = torch.arange(length * self.count * batch, device=device)
+        self.rows_table = rows.remainder_(len(self.labels)).view(length, -1)
+        self.rates_table, self.learning_rate = torch.zeros(length, device=device), torch.zeros((), device=device)
+        self.logits_table = torch.zeros(length, self.count, classes, batch, device=device)
+        stream = take_stream(self, device)
+        self.replay = record_graph(self._step_from_tables, network, stream).replay
+        momentum.zero_()
+
+    @torch.no_grad()
+    def _step_from_tables(self) -> None:
+        """Take one step, from the tables' row at the counter; nothing in it depends on a value on the host."""
+        # The reset must not be recorded: every replay would start from the first row again.
+        if not torch.cuda.is_current_stream_capturing():
+            self.position.zero_()
+        rows = self.rows_table.index_select(0, self.position)[0]
+        self.learning_rate.copy_(self.rates_table.index_select(0, self.position)[0])
+        torch.index_select(self.images.pixels, 0, rows, out=self.inputs)
+        self.forward()
+        self.logits_table.index_copy_(0, self.position, self.activations[-1][None])
+        self.backward(self.labels.index_select(0, rows).view(self.count, 1, -1), self.learning_rate)
+        self.position.add_(1)
 
     def _views(self, flat: Tensor) -> list[Tensor]:
         """Return W [S, out, in] and b [S, out, 1] of each layer, as views into one buffer."""
@@ -111,6 +165,9 @@ class StackedMLPEngine:
         models, length, batch = rows.shape
         # Stored as the steps leave them, [S, K, steps, B], and returned as a permuted view.
         logits = torch.empty(models, self.shapes[-1][0], length, batch, device=rows.device) if return_logits else None
+        if self.replay is not None:
+            self._replay_steps(self.replay, rows, learning_rates, logits)
+            return logits.permute(0, 2, 3, 1) if logits is not None else None
         labels = self.labels[rows]
         for step, learning_rate in enumerate(learning_rates):
             torch.index_select(self.images.pixels, 0, rows[:, step].reshape(-1), out=self.inputs)
@@ -121,6 +178,21 @@ class StackedMLPEngine:
             self.backward(labels[:, step, None], learning_rate)
         return logits.permute(0, 2, 3, 1) if logits is not None else None
 
+    def _replay_steps(
+        self, replay: Callable[[], None], rows: Tensor, learning_rates: Sequence[float], logits: Tensor | None
+    ) -> None:
+        """Replay the captured step for rows [S, steps, B], as many steps as the tables hold at a time."""
+        for start in range(0, len(learning_rates), len(self.rows_table)):
+            part = slice(start, start + len(self.rows_table))
+            rates = np.array(learning_rates[part], dtype=np.float32)
+            self.position.zero_()
+            self.rows_table[: len(rates)].copy_(rows[:, part].transpose(0, 1).flatten(1))
+            self.rates_table[: len(rates)].copy_(torch.from_numpy(rates))
+            for _ in rates:
+                replay()
+            if logits is not None:
+                logits[:, :, part] = self.logits_table[: len(rates)].permute(1, 2, 0, 3)
+
     def forward(self) -> None:
         """Compute the activations; those of the last layer are the logits."""
         layer_input = self.batch_inputs.transpose(1, 2)  # a_0 = x^T, [S, in, B]
@@ -130,7 +202,7 @@ class StackedMLPEngine:
                 activation.relu_()
             layer_input = activation
 
-    def backward(self, labels: Tensor, learning_rate: float) -> None:
+    def backward(self, labels: Tensor, learning_rate: float | Tensor) -> None:
         """Backpropagate and step; hidden activations become 1 where they were above 0."""
         # delta_L = (softmax(z_L) - onehot) / B over the classes, dimension 1 of [S, K, B]; labels are [S, 1, B].
         delta = torch.softmax(self.activations[-1], 1, out=self.deltas[-1])
@@ -167,16 +239,16 @@ class StackedMLPEngine:
         torch.set_float32_matmul_precision(setting)
         return out
 
-    def step_in_chunks(self, layer: int, learning_rate: float) -> None:
+    def step_in_chunks(self, layer: int, learning_rate: float | Tensor) -> None:
         """Take an SGD step on a large matrix, chunk by chunk and model by model."""
         # M <- mu M + dW in the product itself, then M <- M + d W, W <- W - r M: as torch's SGD with dampening 0.
         for weight, momentum, delta, layer_input in self.chunks[layer]:
             momentum.addmm_(delta, layer_input, beta=self.recipe.momentum)
             if self.recipe.weight_decay:
                 momentum.add_(weight, alpha=self.recipe.weight_decay)
-            weight.add_(momentum, alpha=-learning_rate)
+            weight.add_(momentum, alpha=-float(learning_rate))
 
-    def step(self, learning_rate: float) -> None:
+    def step(self, learning_rate: float | Tensor) -> None:
         """Take an SGD step on all other tensors at once."""
         weights, gradients, momenta = self.small
         sgd(
@@ -186,7 +258,7 @@ class StackedMLPEngine:
             fused=True,
             weight_decay=self.recipe.weight_decay,
             momentum=self.recipe.momentum,
-            lr=learning_rate,
+            lr=learning_rate,  # type: ignore[arg-type]  # a tensor, too, is read by the fused step
             dampening=0.0,
             nesterov=False,
             maximize=False,

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from memscore.models.architectures import Classifier, build_network, compute_logits
+from memscore.pipeline import train_bank
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob, compute_job_key, run_job
-from memscore.pipeline.train_bank import build_shared_data, choose_models_per_job
+from memscore.pipeline.train_bank import build_shared_data, choose_models_per_job, count_step_flops
 from memscore.training import cuda_graphs, engines
 from memscore.training.cuda_graphs import CudaGraphEngine, CudaGraphForward
 from memscore.training.device_data import to_device
@@ -334,8 +335,15 @@ def test_jobs_of_four_give_the_shards_events_and_originals_of_one_at_a_time(tmp_
     assert {receipt["engine"] for receipt in plain.receipts().values()} == {"single"}
 
 
-def test_a_job_on_a_gpu_carries_four_models_or_a_stack(tmp_path):
+def test_a_job_on_a_gpu_carries_as_many_models_as_fill_it(tmp_path, monkeypatch):
     cnn = open_bank(replace(PLAN, store=str(tmp_path / "cnn"))).store
     mlp = open_bank(replace(PLAN, store=str(tmp_path / "mlp"), arch="mlp-64")).store
-    assert (choose_models_per_job(cnn, "cpu"), choose_models_per_job(cnn, "cuda")) == (1, 4)
-    assert choose_models_per_job(mlp, "cpu") == choose_models_per_job(mlp, "cuda") > 4
+    assert [choose_models_per_job(cnn, device) for device in ("cpu", "cuda")] == [1, 16]
+    assert [choose_models_per_job(mlp, device) for device in ("cpu", "cuda")] == [64, 512]
+    # a convolution of 4 filters on 8x8 digits, pooled, one of 8, pooled, and the head; the first computes no gradient
+    # of its input, so that it does two products and the others three
+    convolutions = [2 * 64 * 4 * 9, 3 * 16 * 8 * 9 * 4, 3 * 32 * 10]
+    network = build_network("cnn-4-8", (1, 8, 8), 10, seed=0)
+    assert count_step_flops(network, (1, 8, 8), 50) == 2 * 50 * sum(convolutions)
+    monkeypatch.setattr(train_bank, "SMALL_STEP_FLOPS", 1)
+    assert choose_models_per_job(cnn, "cuda") == 4

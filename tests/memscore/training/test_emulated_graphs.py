@@ -129,7 +129,7 @@ def test_the_selected_engine_trains_a_job_of_seven_models(monkeypatch):
             part = runs[k : k + choice.models_per_call]
             train(part, images, labels, RECIPE, 7, engine=choice.engine(part))
     assert are_equal([values(run.model) for run in runs], [train_eagerly(i, CNN) for i in range(7)])
-    assert choice.models_per_call == 4
+    assert choice.models_per_call == 4  # the largest count that 7 models fill
     fields = [choice.describe_model(k, 7) for k in range(7)]
     assert fields == [{"engine": "captured", "streams": 4}] * 4 + [{"engine": "captured", "streams": 3}] * 3
 

@@ -29,6 +29,13 @@ from tests.memscore.training.test_cuda_graph_engine import (
 MLP = ("mlp-20", (1, 5, 5))
 
 
+@pytest.fixture(autouse=True)
+def forget_compile_errors():
+    engines._compile_errors.clear()
+    yield
+    engines._compile_errors.clear()
+
+
 @pytest.fixture
 def prefer_many(monkeypatch):
     """More streams are always faster."""
@@ -154,6 +161,65 @@ def test_memory_of_engines_that_timing_rejects_is_freed(monkeypatch):
     )
     assert choose().models_per_call == 1
     assert freed == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best", "tried"),
+    [
+        ({1: 1.0, 2: 0.96, 4: 0.5, 8: 0.4}, 2, [1, 2]),  # the next is tried after a gain of 5 % only
+        ({1: 1.0, 2: 0.5, 4: 0.4, 8: 0.39, 16: 0.1}, 8, [1, 2, 4, 8]),
+        ({1: 1.0, 2: 1.2}, 1, [1, 2]),
+        ({1: 1.0, 2: 0.6, 4: 0.4, 8: 0.3, 16: 0.2}, 16, [1, 2, 4, 8, 16]),
+    ],
+)
+def test_more_streams_are_tried_while_they_gain(monkeypatch, seconds, best, tried):
+    timed = []
+    monkeypatch.setattr(engines, "measure_seconds_per_step", lambda used: timed.append(len(used)) or seconds[len(used)])
+    assert choose(models=16).models_per_call == best
+    assert timed == tried
+
+
+def test_an_architecture_of_the_table_is_compiled_and_where_that_fails_captured(monkeypatch, caplog):
+    compiled = []
+
+    def compile_network(function, **kwargs):
+        compiled.append(function)
+        return fail if outcome else function
+
+    def fail(*args):
+        raise RuntimeError(outcome)
+
+    monkeypatch.setattr(torch, "compile", compile_network)
+    images, labels = data(CNN[1])
+    runs = [replace(make_run(i, *CNN), architecture=f"{CNN[0]} of 3 classes") for i in range(2)]
+    for outcome, engine in (
+        ("", "uncaptured, compiled"),
+        ("no C compiler", "uncaptured, not compiled because no C compiler"),
+    ):
+        engines.clear_engine_cache()
+        compiled.clear()
+        choice = select_engine(runs, images, labels, RECIPE, capture=False, compiled=True)
+        assert choice.receipt_fields["engine"] == engine
+        assert len(compiled) == (1 if outcome else 2)  # a network that cannot be compiled is tried once, not per stream
+    assert len(caplog.records) == 1
+    # what only the compiled step does is no reason against capturing the network itself
+    engines.clear_engine_cache()
+    engines._compile_errors.clear()
+    outcome = ""
+    real = CudaGraphEngine.compile_step
+
+    def refuse(engine):
+        real(engine)
+        raise GraphCaptureError("a step waits for the device: item")
+
+    monkeypatch.setattr(CudaGraphEngine, "compile_step", refuse)
+    choice = select_engine(runs, images, labels, RECIPE, capture=False, compiled=True)
+    assert choice.receipt_fields["engine"] == "uncaptured, not compiled because a step waits for the device: item"
+
+
+def test_the_table_names_architectures_that_exist():
+    for name in engines.COMPILED_ARCHITECTURES:
+        assert build_network(name, (3, 32, 32), K, seed=0)
 
 
 class RandomNoise(nn.Module):

@@ -57,9 +57,9 @@ def test_a_gpu_trains_models_as_good_as_a_cpu_does(banks, change):
     assert min(r["accuracy"]["members"] for r in results["cuda"][2]) > 0.97
     se = np.sqrt(test["cpu"].var(ddof=1) / 8 + test["cuda"].var(ddof=1) / 8)
     assert abs(test["cpu"].mean() - test["cuda"].mean()) < 4 * max(se, 1 / 400)  # one test image is 1/400
-    kind = "stack" if "arch" not in change else "captured"
+    kind = "stack, captured" if "arch" not in change else "captured"
     assert {receipt["engine"] for receipt in results["cuda"][2]} == {kind}
-    assert kind == "stack" or {receipt["streams"] for receipt in results["cuda"][2]} <= {1, 2, 3, 4}
+    assert kind != "captured" or {receipt["streams"] for receipt in results["cuda"][2]} <= set(range(1, 9))
 
 
 def test_membership_and_visits_are_the_same_on_a_gpu(banks):
@@ -138,15 +138,60 @@ def distance(first, other, start):
     return float((first - other).norm() / (first - start).norm())
 
 
-@pytest.mark.parametrize(("arch", "change"), KINDS.values(), ids=KINDS)
-def test_a_graph_takes_the_steps_that_it_was_recorded_from(gpu, arch, change):
+@pytest.fixture
+def repeatable_gpu(gpu, monkeypatch):
+    """Let cuDNN use kernels that give the same bits at every call, and select them by shape instead of by a timing."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    return gpu
+
+
+# Max pooling with overlapping windows, as in ImageNet's stem, adds gradients in any order: this network has none.
+REPEATABLE_ARCH = "resnet18"
+
+
+def train_twelve_steps(device, indices, engines):
+    return train_some(device, REPEATABLE_ARCH, RECIPE, indices, engines)
+
+
+def test_a_graph_gives_the_bits_of_the_step_that_it_was_recorded_from(repeatable_gpu):
+    images, labels = data(repeatable_gpu)
+    model = build_network(REPEATABLE_ARCH, SHAPE, K, seed=9).to(repeatable_gpu)
+    recorded, called = (CudaGraphEngine(model, images, labels, RECIPE, capture=capture) for capture in (True, False))
+    [by_graph], [by_call] = (train_twelve_steps(repeatable_gpu, [3], [engine]) for engine in (recorded, called))
+    assert torch.equal(by_graph, by_call)
+    [other] = train_twelve_steps(repeatable_gpu, [4], [recorded])
+    [again] = train_twelve_steps(repeatable_gpu, [3], [recorded])
+    assert torch.equal(by_graph, again)
+    assert not torch.equal(by_graph, other)
+
+
+@pytest.mark.parametrize("streams", [2, 4, 8])
+def test_models_on_several_streams_have_the_bits_of_one_alone(repeatable_gpu, streams):
+    images, labels = data(repeatable_gpu)
+    model = build_network(REPEATABLE_ARCH, SHAPE, K, seed=9).to(repeatable_gpu)
+    engines = [CudaGraphEngine(model, images, labels, RECIPE) for _ in range(streams)]
+    together = train_twelve_steps(repeatable_gpu, range(streams), engines)
+    for i, one in enumerate(together):
+        [alone] = train_twelve_steps(repeatable_gpu, [i], engines[:1])
+        assert torch.equal(one, alone)
+
+
+# Rounding differs between kernels and from run to run, and training amplifies it. With batch norm, weights that were
+# changed by 1e-7 of their size ended 0.006 apart after 2 steps, 0.06 after 4 and 0.34 after 12 (on a CPU, as a share of
+# how far training moved them). So such a network is compared after 2 steps, where another order of the examples gives 1
+# and a rate that is higher by a tenth 0.1. In bfloat16 another order gave 0.20 after 2 steps.
+TOLERANCES = {"batch norm": (2, 0.05), "bfloat16": (2, 0.08)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graph_takes_the_steps_that_it_was_recorded_from(gpu, kind):
+    arch, change = KINDS[kind]
     recipe = replace(RECIPE, **change)
     images, labels = data(gpu)
     start, model = flat(build_network(arch, SHAPE, K, seed=3).to(gpu)), build_network(arch, SHAPE, K, seed=9).to(gpu)
     results = {capture: CudaGraphEngine(model, images, labels, recipe, capture=capture) for capture in (True, False)}
-    # Rounding differs between kernels and runs, and training amplifies it. On a CPU another order gave a distance of
-    # 0.27 after 12 steps, a rate higher by a tenth 0.08; in bfloat16 another order gave 0.20 after 2 steps.
-    steps, tolerance = (2, 0.08) if recipe.precision == "bfloat16" else (12, 0.02)
+    steps, tolerance = TOLERANCES.get(kind, (12, 0.02))
     [captured], [called] = (train_some(gpu, arch, recipe, [3], [results[capture]], steps) for capture in (True, False))
     [single] = train_some(gpu, arch, recipe, [3], None, steps)
     assert distance(captured, called, start) < tolerance
@@ -154,30 +199,19 @@ def test_a_graph_takes_the_steps_that_it_was_recorded_from(gpu, arch, change):
     assert (single - start).norm() > 0
 
 
-@pytest.mark.parametrize("arch", ["cnn-8-16", "resnet18-imagenet-stem"])
-def test_the_second_model_of_an_engine_is_what_a_fresh_one_makes_of_it(gpu, arch):
+@pytest.mark.parametrize("kind", ["cnn", "batch norm"])
+def test_the_second_model_of_an_engine_is_what_a_fresh_one_makes_of_it(gpu, kind):
+    arch = KINDS[kind][0]
+    steps, tolerance = TOLERANCES.get(kind, (12, 0.02))
     images, labels = data(gpu)
     model, start = build_network(arch, SHAPE, K, seed=9).to(gpu), flat(build_network(arch, SHAPE, K, seed=1).to(gpu))
     used = CudaGraphEngine(model, images, labels, RECIPE)
     storage = [value.data_ptr() for value in used.network.state_dict().values()]
-    train_some(gpu, arch, RECIPE, [0], [used])
-    [second] = train_some(gpu, arch, RECIPE, [1], [used])
-    [alone] = train_some(gpu, arch, RECIPE, [1], [CudaGraphEngine(model, images, labels, RECIPE)])
-    assert distance(second, alone, start) < 0.02
+    train_some(gpu, arch, RECIPE, [0], [used], steps)
+    [second] = train_some(gpu, arch, RECIPE, [1], [used], steps)
+    [alone] = train_some(gpu, arch, RECIPE, [1], [CudaGraphEngine(model, images, labels, RECIPE)], steps)
+    assert distance(second, alone, start) < tolerance
     assert storage == [value.data_ptr() for value in used.network.state_dict().values()]
-
-
-@pytest.mark.parametrize("streams", [2, 4])
-def test_models_on_several_streams_are_those_of_one(gpu, streams):
-    arch = "resnet18-imagenet-stem"
-    images, labels = data(gpu)
-    model = build_network(arch, SHAPE, K, seed=9).to(gpu)
-    engines = [CudaGraphEngine(model, images, labels, RECIPE) for _ in range(streams)]
-    together = train_some(gpu, arch, RECIPE, range(streams), engines)
-    for i, first in enumerate(together):
-        start = flat(build_network(arch, SHAPE, K, seed=i).to(gpu))
-        [alone] = train_some(gpu, arch, RECIPE, [i], engines[:1])
-        assert distance(first, alone, start) < 0.02
 
 
 def test_the_host_waits_for_nothing_inside_a_window_and_no_generator_moves(gpu):
@@ -282,4 +316,6 @@ def test_a_full_gpu_is_said_to_be_full_and_not_taken_for_a_network_that_cannot_b
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()
-    assert select_engine(runs, images, labels, replace(RECIPE, batch=256)).receipt_fields["engine"] == "captured"
+    assert (
+        select_engine(runs, images, labels, replace(RECIPE, batch=256)).receipt_fields["engine"] == "captured, compiled"
+    )

@@ -1,5 +1,6 @@
 """The training loop against a plain one, and that a model's bits do not depend on the other models trained with it."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,15 +12,18 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, softplus
 
 from memscore.models.architectures import build_network, find_mlp_layers
-from memscore.training import numerics
+from memscore.training import numerics, stacked_mlp
 from memscore.training.augmentation import augment
 from memscore.training.device_data import round_up_to_alignment, to_device
+from memscore.training.engines import select_engine
 from memscore.training.evaluation import evaluate_examples
+from memscore.training.graph_recording import GraphCaptureError
 from memscore.training.learning_events import LearningEvents
 from memscore.training.loop import EpochSampler, TrainingRun, is_stackable, split_into_windows, train
 from memscore.training.numerics import float32_matmul
 from memscore.training.recipes import Recipe, compute_lr
 from memscore.training.stacked_mlp import StackedMLPEngine, compute_stack_size
+from tests.memscore.training.graph_emulator import emulate_graphs
 
 CPU = torch.device("cpu")
 N, SHAPE, K = 90, (1, 7, 5), 3  # 35 inputs: not a multiple of 16
@@ -77,6 +81,44 @@ def test_a_stack_trains_each_model_like_a_plain_loop(arch, changes):
             torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.parametrize("longest", [5, 256])
+@pytest.mark.parametrize("arch", ["mlp-33-17", "mlp-3072"])
+def test_a_captured_stack_takes_the_steps_of_a_plain_one(arch, longest, monkeypatch):
+    monkeypatch.setattr(stacked_mlp, "MAX_TABLE_STEPS", longest)
+    images, labels = toy_data()
+    results = []
+    for capture in (False, True):
+        runs, events = make_runs([0, 1, 2], arch=arch), LearningEvents.zeros(3, len(labels), torch.device("cpu"))
+        with emulate_graphs() if capture else nullcontext():
+            choice = select_engine(runs, images, labels, RECIPE, capture=capture or None)
+            assert choice.receipt_fields["engine"] == ("stack, captured" if capture else "stack")
+            train(runs, images, labels, RECIPE, 17, events=events, engine=choice.engine(runs))
+        results.append(
+            [weights(run.model) for run in runs] + [[*events.compute_averages(k).values()] for k in range(3)]
+        )
+    for plain, captured in zip(*results, strict=True):
+        for expected, got in zip(plain, captured, strict=True):
+            pair = torch.as_tensor(got), torch.as_tensor(expected)
+            torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-6, equal_nan=True)  # NaN: never visited
+
+
+def test_a_stack_that_cannot_be_captured_is_trained_without_a_graph(monkeypatch, caplog):
+    def refuse(*args):
+        raise GraphCaptureError("a step waits for the device")
+
+    monkeypatch.setattr(stacked_mlp, "record_graph", refuse)
+    images, labels = toy_data()
+    runs = make_runs([0, 1, 2], arch="mlp-33-17")
+    with emulate_graphs():
+        choice = select_engine(runs, images, labels, RECIPE, capture=True)
+        train(runs, images, labels, RECIPE, 17, engine=choice.engine(runs))
+    assert choice.describe_model(0, 3) == {"engine": "stack, not captured because a step waits for the device"}
+    assert len(caplog.records) == 1
+    alone = train_some([0, 1, 2], arch="mlp-33-17").values()
+    for got, expected in zip([weights(run.model) for run in runs], alone, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
 @pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD"])  # both libraries of matrix products
 @pytest.mark.parametrize("arch", ["mlp-33", "mlp-16", "mlp-9-21", "mlp-64-32", "mlp-3072"])
 def test_a_models_bits_do_not_depend_on_its_place_or_on_other_models(arch, vendor, monkeypatch):
@@ -106,6 +148,8 @@ def test_a_stack_fits_the_cache():
     small, large = build_network("mlp-32", (1, 8, 8), 10, 0), build_network("mlp-512-256", (1, 28, 28), 10, 0)
     assert compute_stack_size(small) == 64
     assert compute_stack_size(large) == 1
+    # on a GPU 512 MiB of weights, momenta and gradients fill it
+    assert [compute_stack_size(model, "cuda") for model in (small, large)] == [512, 64]
 
 
 def test_a_sampler_reads_every_example_once_a_pass():
