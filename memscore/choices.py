@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 NEAR = 0.7
 """Similarity from which on a name is suggested: difflib's .6 takes 'mnist' for 'nonexist'."""
+MODULE_FUNCTION = "module:function"
+"""Stands for a user's own function in the lists of errors."""
 
 
 def validate_choice(kind: str, name: str, choices: Iterable[str]) -> str:
@@ -34,3 +36,18 @@ def validate_choice(kind: str, name: str, choices: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=NEAR)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")
+
+
+def validate_choice_or_function(kind: str, name: str, choices: Iterable[str]) -> str:
+    """Return name if it is one of the choices or module:function; otherwise raise as validate_choice.
+
+    Whether there is such a function is for memscore.user_functions to find.
+
+    >>> validate_choice_or_function("optimizer", "mine:lion", ("sgd", "adam"))
+    'mine:lion'
+    >>> validate_choice_or_function("optimizer", "sgdd", ("sgd", "adam"))
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown optimizer 'sgdd'; did you mean 'sgd'? (known: adam, module:function, sgd)
+    """
+    return name if ":" in name else validate_choice(kind, name, (*choices, MODULE_FUNCTION))

@@ -23,16 +23,21 @@ from memscore.store.manifest import Manifest, split_architecture
 from memscore.store.store import Store
 from memscore.subsets.clustering import ORTHOGONAL, ClusteringSource
 from memscore.subsets.designs import Arm, round_up_to_blocks
+from memscore.training.recipe_changes import change_recipe
 from memscore.training.recipes import (
     AUGMENTATIONS,
     Recipe,
     check_batch_size,
+    compute_lr,
     fit_batch,
     get_default_recipe_name,
     get_recipe,
 )
+from memscore.user_functions import is_user_function
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from memscore.proxies.storage import InversionOptions
 
 PRESETS: dict[str, tuple[tuple[Arm, ...], int]] = {
@@ -47,6 +52,11 @@ DEFAULT_DATA, DEFAULT_PRESET = "digits", "fast"
 """Of a new bank; options of BankConfig are None where they are left out, since those of a stored bank come first."""
 NO_AUGMENTATION = "none"
 AUTO: Literal["auto"] = "auto"
+RECIPE_OPTIONS = (
+    *("epochs", "batch", "lr", "optimizer", "momentum", "weight_decay"),
+    *("schedule", "milestones", "gamma", "warmup", "label_smoothing"),
+)
+"""Options that replace the recipe's field of their name where they are given."""
 MAX_MODELS = 99_999
 """Maximum number of models of an arm: a model's name has five digits."""
 MIN_RMSE = 1e-4
@@ -87,13 +97,34 @@ class BankConfig:
     """weights that every model starts from, for transfer learning: .safetensors, or a state dict in a .pt, .pth, .bin
     or .ckpt file; a last layer of other classes starts from the seed (default: all layers do)"""
     recipe: Maybe[str] = None
-    """training recipe by name; `memscore list recipes` lists all (default: by data set and architecture)"""
+    """training recipe by name, which `memscore list recipes` lists, or module:function (default: by data set and
+    architecture)"""
     epochs: Maybe[int] = None
-    """epochs of training (default: the recipe's); the recipe's milestones are scaled"""
+    """epochs of training (default: the recipe's); the recipe's milestones and warm-up are scaled"""
     batch: Maybe[int] = None
     """batch size (default: the recipe's)"""
     lr: Maybe[float] = None
     """learning rate (default: the recipe's)"""
+    optimizer: Maybe[str] = None
+    """sgd, adam, adamw, or module:function of (parameters, lr, recipe) that returns a torch.optim.Optimizer (default:
+    the recipe's); another one than the recipe's needs --lr"""
+    momentum: Maybe[float] = None
+    """of sgd (default: the recipe's)"""
+    nesterov: bool = False
+    """Nesterov's momentum, of sgd"""
+    weight_decay: Maybe[float] = None
+    """on all weights, decoupled for adamw (default: the recipe's)"""
+    schedule: Maybe[str] = None
+    """learning rate: constant, cosine, steps (with --milestones), or module:function from progress in [0, 1) to a
+    factor (default: the recipe's)"""
+    milestones: Maybe[tuple[float, ...]] = None
+    """epochs at which --schedule steps multiplies the learning rate by --gamma (default: the recipe's)"""
+    gamma: Maybe[float] = None
+    """that factor (default: the recipe's, else 0.1)"""
+    warmup: Maybe[float] = None
+    """epochs in which the learning rate first rises from 0 (default: the recipe's; no built-in recipe has any)"""
+    label_smoothing: Maybe[float] = None
+    """share of the target spread evenly over all classes (default: the recipe's; no built-in recipe has any)"""
     augment: Annotated[tuple[str, ...], make_nonempty_spec((*AUGMENTATIONS, NO_AUGMENTATION)), NO_DEFAULT_HINT] = ()
     """crop, flip, both or none (default: the recipe's): drawn anew for each image in each epoch"""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = AUTO
@@ -235,17 +266,15 @@ def build_recipe(config: BankConfig, arch: str) -> tuple[str, Recipe]:
     Where the user names none and a bank is stored at --store, it is the stored one, in the precision of its name's.
     """
     name = config.recipe or get_default_recipe_name(config.data or DEFAULT_DATA, arch)
-    overrides = {"epochs": config.epochs, "batch": config.batch, "lr": config.lr}
-    changes: dict[str, Any] = {field: value for field, value in overrides.items() if value is not None}
+    given = {option: getattr(config, option) for option in RECIPE_OPTIONS}
+    changes: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
+    if config.nesterov:
+        changes["nesterov"] = True
     if config.precision != AUTO:
         changes["precision"] = config.precision
     if config.augment:
         changes["augment"] = () if config.augment == (NO_AUGMENTATION,) else config.augment
-    recipe = find_base_recipe(config, name)
-    # the schedule keeps its shape: the learning rate falls after the same shares of the training
-    if config.epochs is not None:
-        changes["milestones"] = tuple(milestone * config.epochs / recipe.epochs for milestone in recipe.milestones)
-    return name, replace(recipe, **changes)
+    return name, change_recipe(find_base_recipe(config, name), name, changes)
 
 
 def find_base_recipe(config: BankConfig, name: str) -> Recipe:
@@ -295,13 +324,13 @@ def load_splits(config: BankConfig) -> Splits:
     )
 
 
-def check_network_fits(arch: str, splits: Splits, seed: int) -> None:
-    """Build the network before a store is created; raise if it does not fit into memory."""
+def check_network_fits(arch: str, splits: Splits, seed: int) -> "nn.Module":
+    """Build the network before a store is created, and return it; raise if it does not fit into memory."""
     from memscore.models.architectures import build_network  # brings torch
 
     # torch reports a tensor that is too large as a RuntimeError, which has many other causes, so its message decides
     try:
-        build_network(arch, splits.input_shape, splits.n_classes, seed)
+        return build_network(arch, splits.input_shape, splits.n_classes, seed)
     except (RuntimeError, MemoryError) as error:
         if not isinstance(error, MemoryError) and not re.search(r"memory|overflow", str(error)):
             raise
@@ -310,6 +339,16 @@ def check_network_fits(arch: str, splits: Splits, seed: int) -> None:
         raise ValueError(
             f"--arch {arch} does not fit into the memory of this machine{size}; use fewer or narrower layers"
         ) from error
+
+
+def check_user_training(recipe: Recipe, network: "nn.Module") -> None:
+    """Call a user's own optimizer and schedule before a store is created; ValueError if they fail or give nothing."""
+    from memscore.training.user_training import build_user_optimizer
+
+    if is_user_function(recipe.optimizer):
+        build_user_optimizer(network, recipe)
+    for progress in (0.0, 0.5, 0.999):
+        compute_lr(recipe, progress)
 
 
 def build_recipe_record(recipe: Recipe) -> dict[str, Any]:
@@ -324,9 +363,9 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
     memory, a batch does not fit into an arm's subsets, or the recipe's augmentations allow fewer than --queries.
     """
     arch = config.arch or ARCHITECTURE_FOR.get(config.data or DEFAULT_DATA, DEFAULT_ARCHITECTURE)
-    network, _ = split_architecture(arch)  # a stored bank's name may have the hash of its start weights
-    check_network_fits(network, splits, config.seed or 0)
-    name, recipe = build_recipe(config, network)
+    base, _ = split_architecture(arch)  # a stored bank's name may have the hash of its start weights
+    network = check_network_fits(base, splits, config.seed or 0)
+    name, recipe = build_recipe(config, base)
     if config.pretrained is not None:
         from memscore.pipeline.start_weights import read_start_weights  # brings torch
 
@@ -336,6 +375,7 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
         subsets.append(len(splits.train) // 2)
     if config.batch is None and (config.data or DEFAULT_DATA) not in NAMED_DATASETS:
         recipe = fit_batch(recipe, min(subsets, default=len(splits.train)))
+    check_user_training(recipe, network)
     from memscore.training.augmentation import list_test_time_augmentations  # brings torch
 
     # both only check, before a store is created: that there are as many augmentations as queries, and that a batch fits

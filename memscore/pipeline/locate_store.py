@@ -51,8 +51,8 @@ def locate_store(config: BankConfig, manifest: Manifest, recipe_name: str, devic
     """Find the store of a bank, or decide about a new one; nothing is written.
 
     The manifest is in the precision that the user or, with "auto", the recipe names, and the result's in the store's;
-    the recipe's name is in RECIPES, and the device, "cpu" or "cuda", is that of the workers. ValueError for a new store
-    in a precision in which the device cannot train its network.
+    the recipe's name is in RECIPES or module:function, and the device, "cpu" or "cuda", is that of the workers.
+    ValueError for a new store in a precision in which the device cannot train its network.
     """
     is_auto, named = config.precision == AUTO, manifest.precision
     # Only precisions of a GPU depend on convolutions, so that a bank on a CPU need not look for them.
@@ -88,7 +88,8 @@ def locate_store(config: BankConfig, manifest: Manifest, recipe_name: str, devic
         f"a bank of these options in precision {other} is stored too: {Folder.from_url(urls[other]).display_name}"
         for other in found[1:]
     ]
-    if precision == "tf32" and not RECIPES[recipe_name].source.startswith(OWN_SOURCE):
+    is_published = recipe_name in RECIPES and not RECIPES[recipe_name].source.startswith(OWN_SOURCE)
+    if precision == "tf32" and is_published:
         notes.append("the paper's code ran float32 as torch's default: TF32 in convolutions on the paper's GPU")
     if (precision, device) == ("float32", "cuda") and has_convolutions and may_have_tf32():
         notes.append(FLOAT32_COST)

@@ -142,7 +142,9 @@ class CudaGraphEngine:
             output = self.compute_logits(self.network, augmented, self.autocast)
         # Gradients of None make backward() allocate them, in a capture from the graph's own memory, instead of adding.
         self.optimizer.zero_grad()
-        cross_entropy(output, self.labels.index_select(0, rows)).backward()  # type: ignore[no-untyped-call]
+        labels = self.labels.index_select(0, rows)
+        loss = cross_entropy(output, labels, label_smoothing=self.recipe.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.logits_table.index_copy_(0, self.position, output.detach()[None])
         self.position.add_(1)

@@ -23,6 +23,7 @@ from memscore.training.graph_recording import GraphCaptureError, handle_failed_r
 from memscore.training.loop import Engine, TrainingRun, is_stackable
 from memscore.training.recipes import Recipe
 from memscore.training.stacked_mlp import StackedMLPEngine
+from memscore.user_functions import is_user_function
 
 STREAM_COUNTS = (1, 2, 4, 8, 16)
 MIN_GAIN = 1.05  # of a number of streams over the one before, for the next to be tried
@@ -147,6 +148,10 @@ def select_engine(
     if capture is None and labels.device.type == "cpu":
         clear_engine_cache()
         return EngineChoice(receipt_fields={"engine": "single"}, models_per_call=1)
+    # Whether a user's own optimizer can be captured is not known: it may read values on the host, and keep state in
+    # other places than its `state`.
+    if is_user_function(recipe.optimizer):
+        return choose_eager_engine(f"the optimizer {recipe.optimizer} is the user's own")
     # Engines are reused by the architecture's name. Equal layers would not be enough: two networks with the same layers
     # may differ in their forward passes.
     name = runs[0].architecture

@@ -33,6 +33,8 @@ from memscore.training.numerics import get_autocast_dtype
 from memscore.training.optimizers import FusedOptimizer
 from memscore.training.recipes import Recipe, check_batch_size, compute_lr
 from memscore.training.stacked_mlp import StackedMLPEngine
+from memscore.training.user_training import UserOptimizer, build_user_optimizer
+from memscore.user_functions import is_user_function
 
 EpochCallback = Callable[[int], None]
 
@@ -177,8 +179,8 @@ def send_to_device(values: np.ndarray, device: torch.device) -> Tensor:
 
 
 def is_stackable(model: nn.Module, recipe: Recipe) -> bool:
-    """Return whether models stack: fully connected, plain float32 SGD, no augmentation."""
-    plain = recipe.optimizer == "sgd" and not recipe.nesterov and not recipe.augment
+    """Return whether models stack: fully connected, plain float32 SGD, no augmentation, no label smoothing."""
+    plain = recipe.optimizer == "sgd" and not (recipe.nesterov or recipe.augment or recipe.label_smoothing)
     return plain and recipe.precision == "float32" and find_mlp_layers(model) is not None
 
 
@@ -258,7 +260,11 @@ class EagerEngine:
         self.images, self.labels, self.recipe = images, labels, recipe
         if not images.flat:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = build_optimizer(self.model, recipe)
+        self.optimizer: FusedOptimizer | UserOptimizer
+        if is_user_function(recipe.optimizer):
+            self.optimizer = build_user_optimizer(self.model, recipe)
+        else:
+            self.optimizer = build_optimizer(self.model, recipe)
 
     def run(self, rows: Tensor, learning_rates: Sequence[float], *, return_logits: bool) -> Tensor | None:
         """Take a step per learning rate; optionally return logits [1, steps, B, K] before each."""
@@ -271,12 +277,12 @@ class EagerEngine:
         autocast = get_autocast_dtype(self.recipe.precision)
         self.model.train()
         for batch, learning_rate in zip(rows[0], learning_rates, strict=True):
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
+            self.optimizer.set_lr(learning_rate)
             augmented = augment(self.images.take(batch), self.images.black, self.recipe, self.augmentation_rng)
             output = compute_logits(self.model, augmented, autocast)
             self.optimizer.zero_grad()
-            cross_entropy(output, self.labels[batch]).backward()  # type: ignore[no-untyped-call]
+            loss = cross_entropy(output, self.labels[batch], label_smoothing=self.recipe.label_smoothing)
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             if return_logits:
                 logits_before.append(output.detach())

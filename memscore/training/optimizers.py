@@ -42,6 +42,11 @@ class FusedOptimizer:
         self.kind, self.momentum, self.nesterov, self.weight_decay = kind, momentum, nesterov, weight_decay
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
 
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of all groups for the next step."""
+        for group in self.param_groups:
+            group["lr"] = lr
+
     def zero_grad(self) -> None:
         """Set the gradients of all parameters to None, as torch.optim does by default."""
         for group in self.param_groups:

@@ -6,9 +6,12 @@ training from scratch, so they are not here.
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from memscore.choices import validate_choice
+from memscore.choices import validate_choice, validate_choice_or_function
+from memscore.store.json_records import SINCE
+from memscore.training.user_training import call_schedule, hash_training_source
+from memscore.user_functions import describe_user_error, import_user_object, is_user_function
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "steps")
@@ -27,14 +30,18 @@ class Recipe:
         momentum: of SGD; Adam and AdamW keep torch's betas.
         weight_decay: on all weights; decoupled for AdamW.
         nesterov: SGD only.
-        optimizer: one of OPTIMIZERS.
-        schedule: one of SCHEDULES; see compute_lr.
+        optimizer: one of OPTIMIZERS, or module:function of (parameters, lr, recipe) that returns a torch.optim one.
+        schedule: one of SCHEDULES, or module:function of the progress in [0, 1); see compute_lr.
         milestones: epochs at which "steps" multiplies the learning rate by gamma.
         gamma: that factor.
         augment: some of AUGMENTATIONS, drawn for each image anew.
         crop_padding: pixels on each side before a crop of the old size.
         precision: one of PRECISIONS: tf32 of convolutions, bfloat16 of all products; weights and the last layer are
             always float32.
+        warmup: epochs in which the learning rate first rises from 0, linearly; not with a schedule of the user's own.
+        label_smoothing: share of the target that is spread evenly over all classes.
+        optimizer_sha256: of the source of a user's own optimizer, "" for the others; read where it is left out.
+        schedule_sha256: the same of a user's own schedule.
         source: paper and place, and the values taken where it states none.
     """
 
@@ -51,6 +58,10 @@ class Recipe:
     augment: tuple[str, ...] = ()
     crop_padding: int = 4
     precision: str = "float32"
+    warmup: float = field(default=0.0, metadata={SINCE: "0.2"})
+    label_smoothing: float = field(default=0.0, metadata={SINCE: "0.2"})
+    optimizer_sha256: str = field(default="", metadata={SINCE: "0.2"})
+    schedule_sha256: str = field(default="", metadata={SINCE: "0.2"})
     source: str = "the user's own"
 
     def __post_init__(self) -> None:
@@ -58,8 +69,8 @@ class Recipe:
         object.__setattr__(self, "milestones", tuple(float(epoch) for epoch in self.milestones))
         object.__setattr__(self, "augment", tuple(self.augment))
         self._check_numbers()
-        validate_choice("optimizer", self.optimizer, OPTIMIZERS)
-        validate_choice("schedule", self.schedule, SCHEDULES)
+        validate_choice_or_function("optimizer", self.optimizer, OPTIMIZERS)
+        validate_choice_or_function("schedule", self.schedule, SCHEDULES)
         validate_choice("precision", self.precision, PRECISIONS)
         for name in self.augment:
             validate_choice("augmentation", name, AUGMENTATIONS)
@@ -69,6 +80,17 @@ class Recipe:
             got = f"{self.optimizer} with momentum {self.momentum}"
             raise ValueError(f"nesterov needs sgd with momentum above 0, got {got}; use nesterov=False")
         self._check_milestones()
+        if self.warmup and is_user_function(self.schedule):
+            raise ValueError(
+                f"warmup is of the built-in schedules, and {self.schedule} gives every learning rate; let it rise there"
+            )
+        # What a user's function does is known by its source alone; a record that is read has the source's hash already.
+        for kind in ("optimizer", "schedule"):
+            name, digest = getattr(self, kind), getattr(self, f"{kind}_sha256")
+            if is_user_function(name) and not digest:
+                object.__setattr__(self, f"{kind}_sha256", hash_training_source(kind, name))
+            elif digest and not is_user_function(name):
+                raise ValueError(f"{kind}_sha256 is of a module:function, and the {kind} is {name}; leave it out")
 
     def _check_numbers(self) -> None:
         rules = (
@@ -78,6 +100,8 @@ class Recipe:
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more and finite"),
             ("gamma", 0 < self.gamma <= 1, "in (0, 1]"),
+            ("warmup", 0 <= self.warmup < self.epochs, f"0 or more and below the {self.epochs} epochs"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("crop_padding", self.crop_padding >= 1, '1 or more (leave "crop" out of augment for none)'),
         )
         for name, holds, rule in rules:
@@ -98,18 +122,32 @@ def compute_lr(recipe: Recipe, progress: float) -> float:
     """Compute the learning rate of a step.
 
     "constant": lr. "cosine": lr (1 + cos(pi progress)) / 2. "steps": lr gamma^n, n = how many milestones / epochs are
-    <= progress; both sides are quotients rounded once, so a step exactly at a milestone counts.
+    <= progress; both sides are quotients rounded once, so a step exactly at a milestone counts. module:function: lr
+    times what it returns for the progress.
+
+    With a warm-up of the share w = warmup / epochs: lr progress / w up to w; then "cosine" is of (progress - w) /
+    (1 - w), and the others are as without one.
 
     Args:
         recipe: whose schedule.
         progress: step / T in [0, 1), steps counted from 0.
 
     Returns:
-        The learning rate, above 0.
+        The learning rate: above 0, but 0 in the first step of a warm-up, and where a user's own schedule is 0.
+
+    Raises:
+        ValueError: a user's own schedule fails or gives no number, or its source is not the recipe's.
 
     >>> compute_lr(Recipe(epochs=30, batch=256, lr=0.1, schedule="cosine"), 0.5)
     0.05
     """
+    if is_user_function(recipe.schedule):
+        return recipe.lr * call_schedule(recipe.schedule, recipe.schedule_sha256, progress)
+    if recipe.warmup:
+        share = recipe.warmup / recipe.epochs
+        if progress < share:
+            return recipe.lr * progress / share
+        progress = (progress - share) / (1 - share) if recipe.schedule == "cosine" else progress
     if recipe.schedule == "cosine":
         return recipe.lr * (1 + math.cos(math.pi * progress)) / 2
     if recipe.schedule == "steps":
@@ -304,8 +342,23 @@ _DEFAULTS = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """Return the preset of that name; ValueError suggests the nearest name."""
-    return RECIPES[validate_choice("recipe", name, RECIPES)]
+    """Return the preset of that name, or the recipe that the user's module:function is or returns.
+
+    Raises:
+        ValueError: an unknown name, with the nearest one; a user's function that fails or returns something else.
+    """
+    if not is_user_function(name):
+        return RECIPES[validate_choice_or_function("recipe", name, RECIPES)]
+    meaning = "a memscore.training.recipes.Recipe, or a function without arguments that returns one"
+    recipe = import_user_object("recipe", name, meaning)
+    if callable(recipe):
+        try:
+            recipe = recipe()
+        except Exception as error:
+            raise ValueError(describe_user_error("recipe", name, error)) from error
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe {name} must be {meaning}; got {type(recipe).__name__}")
+    return recipe
 
 
 def get_default_recipe_name(data: str, arch: str) -> str:
@@ -328,5 +381,8 @@ def get_default_recipe_name(data: str, arch: str) -> str:
     if data == "digits" and (family in {"mlp", "cnn"} or ":" in arch):
         return "digits"
     if family not in _DEFAULTS:
-        raise ValueError(f"no default recipe for architecture {arch!r}; name one of: {', '.join(sorted(RECIPES))}")
+        raise ValueError(
+            f"no default recipe for architecture {arch!r}; name one with --recipe: module:function, or one of "
+            f"{', '.join(sorted(RECIPES))}"
+        )
     return _DEFAULTS[family]

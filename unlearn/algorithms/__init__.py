@@ -6,16 +6,12 @@ gets the test set. rng draws everything, so a seed decides theta_u. step_callbac
 and the network; a true value ends the run. theta_u is a new network with theta_o's names and shapes, in evaluation
 mode. A run whose loss or weights are not finite raises TrainingDiverged.
 
-To add an algorithm, write its file here, one line below, and its line in tests/unlearn/algorithms/test_contract.py.
+An algorithm of the user's own is named module:function and needs no line here: see user_algorithm.py. To add one to the
+package, write its file here, one line below, and its line in tests/unlearn/algorithms/test_contract.py.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
-
-from torch import nn
-
-from memscore.choices import validate_choice
+from memscore.choices import validate_choice_or_function
+from memscore.user_functions import is_user_function
 from unlearn.algorithms.bad_teacher import BadTeacherConfig, bad_teacher
 from unlearn.algorithms.boundary_expand import (
     BoundaryExpandConfig,
@@ -30,6 +26,7 @@ from unlearn.algorithms.boundary_shrink import (
     boundary_shrink_plus,
 )
 from unlearn.algorithms.cf_k import CFKConfig, cf_k, require_enough_layers
+from unlearn.algorithms.entry import Algorithm
 from unlearn.algorithms.eu_k import EUKConfig, eu_k
 from unlearn.algorithms.finetune import FineTuneConfig, finetune
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig, gradient_ascent
@@ -44,32 +41,7 @@ from unlearn.algorithms.scrub import ScrubConfig, scrub
 from unlearn.algorithms.scrub_rewind import ScrubRewindConfig, scrub_rewind
 from unlearn.algorithms.ssd import SSDConfig, ssd
 from unlearn.algorithms.sure import SureConfig, sure
-
-
-@dataclass(frozen=True, kw_only=True)
-class Algorithm:
-    """One algorithm of the table.
-
-    Attributes:
-        fn: the algorithm, with the arguments above.
-        config: its frozen dataclass; SPACE is its search space, `variant` selects one of several forms.
-        summary: what it does, for docs/reference/algorithms.md.
-        paper: the papers that propose or compare it.
-        granularity: "class" if it was made to forget a whole class and harms other examples otherwise.
-        reads_validation: whether it gets the validation set.
-        random_labels: whether it draws labels, and so needs more seeds than others (RUM: 6 instead of 3).
-        check_fit: (network, (C, H, W), config) raises ValueError if it cannot change such a network, trained or not.
-    """
-
-    fn: Callable[..., nn.Module]
-    config: Callable[..., Any]
-    summary: str
-    paper: str
-    granularity: Literal["any", "class"] = "any"
-    reads_validation: bool = False
-    random_labels: bool = False
-    check_fit: Callable[[nn.Module, tuple[int, int, int], Any], object] | None = None
-
+from unlearn.algorithms.user_algorithm import load_algorithm
 
 ALGORITHMS: dict[str, Algorithm] = {
     "original": Algorithm(
@@ -196,5 +168,11 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 
 def get_algorithm(name: str) -> Algorithm:
-    """Return the algorithm of that name; the error for an unknown name offers the nearest one."""
-    return ALGORITHMS[validate_choice("algorithm", name, ALGORITHMS)]
+    """Return the algorithm of that name, or the user's own by module:function.
+
+    Raises:
+        ValueError: an unknown name, with the nearest one; a user's function that is no algorithm.
+    """
+    if is_user_function(name):
+        return load_algorithm(name)
+    return ALGORITHMS[validate_choice_or_function("algorithm", name, ALGORITHMS)]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from memscore.cli.options import Maybe, Several
+from memscore.user_functions import hash_user_sources
 from unlearn.trials.default_scores import DEFAULT_SCORES
 from unlearn.tuning.config import SELECTIONS, Selection, SweepConfig
 
@@ -45,7 +46,7 @@ class ExperimentConfig:
             memorization_k0.500, else the only memorization_k*).
         proxies: scores used in place of it, where an experiment compares them.
         size: number of examples to forget.
-        algorithms: the algorithms that take part; `unlearn list algorithms` lists all.
+        algorithms: the algorithms that take part, by name (`unlearn list algorithms` lists all) or module:function.
         budget: configurations evaluated at each step of a plan.
         tune_seeds: number of originals for tuning.
         seeds: number of originals that methods are judged on; twice as many for algorithms that draw labels.
@@ -107,7 +108,7 @@ class ExperimentConfig:
             "other": self.other,
         }
         # Options that were added later: without them, the names of folders stay as they were.
-        later = {"tune_forget": self.tune_forget, "risk": self.risk}
+        later = {"tune_forget": self.tune_forget, "risk": self.risk, "sources": hash_user_sources(self.algorithms)}
         return record | {name: value for name, value in later.items() if value}
 
     @property

@@ -1,11 +1,16 @@
 """All measures by name, with their inputs and their columns (unit, direction, ideal).
 
-To add a measure: its own file here or its family's, with a Measure at its end; a line below; a test; `make reference`,
+A measure of the user's own is named module:function and needs no line here: see user_measure.py. To add one to the
+package: its own file here or its family's, with a Measure at its end; a line below; a test; `make reference`,
 which writes docs/reference/measures.md. Do not add a column to an existing Measure, and do not make a new one core:
 stored rows are found by the names of requested measures, and would lack it (or raise ROW_VERSION in
 unlearn/trials/config.py). A value is NaN where held_out is empty.
 """
 
+from collections.abc import Iterable
+
+from memscore.choices import validate_choice_or_function
+from memscore.user_functions import is_user_function
 from unlearn.measures import (
     accuracy,
     class_matched,
@@ -21,6 +26,7 @@ from unlearn.measures import (
     weight_distance,
 )
 from unlearn.measures.inputs import Measure
+from unlearn.measures.user_measure import load_measure
 
 MEASURES: dict[str, Measure] = {
     "accuracy": accuracy.MEASURE,
@@ -46,3 +52,26 @@ MEASURES: dict[str, Measure] = {
     "klom": klom.MEASURE,
     "held-out-klom": klom.MEASURE_HELD_OUT,
 }
+
+
+def get_measure(name: str) -> Measure:
+    """Return the measure of that name, or the user's own by module:function.
+
+    Raises:
+        ValueError: an unknown name, with the nearest one; a user's function that is no measure, or one whose column has
+            the name of another measure's.
+    """
+    if not is_user_function(name):
+        return MEASURES[validate_choice_or_function("measure", name, MEASURES)]
+    measure = load_measure(name)
+    [stem] = measure.columns
+    for other, entry in MEASURES.items():
+        if any(column == stem or column.startswith(f"{stem}_") for column in entry.columns):
+            raise ValueError(f"measure {name}: {stem} is a column of {other}; give the function another name")
+    return measure
+
+
+def get_measures(names: Iterable[str]) -> dict[str, Measure]:
+    """Return name -> measure: those of the table in its order, then the user's own; ValueError for an unknown one."""
+    measures = {name: get_measure(name) for name in names}
+    return {name: measures[name] for name in (*MEASURES, *measures) if name in measures}

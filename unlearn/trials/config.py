@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
@@ -11,7 +11,9 @@ from memscore.choices import validate_choice
 from memscore.pipeline.jobs import build_model
 from memscore.store.json_records import hash_record, omit_new_defaults
 from memscore.store.store import Store
-from unlearn.algorithms import Algorithm, get_algorithm
+from memscore.user_functions import hash_user_sources, require_same_source
+from unlearn.algorithms import get_algorithm
+from unlearn.algorithms.entry import Algorithm
 from unlearn.meta.rsu import RsuSchedule
 
 ORACLE = "oracle"
@@ -31,7 +33,7 @@ class Step:
     """One step of a sequence.
 
     Attributes:
-        algorithm: a name of ALGORITHMS; "original" does nothing.
+        algorithm: a name of ALGORITHMS, or module:function; "original" does nothing.
         params: parameters of its config.
         rows: the rows of the training set that it forgets, ascending.
     """
@@ -47,14 +49,14 @@ class TrialConfig:
 
     Attributes:
         store: path or URL.
-        algorithm: a name of ALGORITHMS, or "oracle".
+        algorithm: a name of ALGORITHMS, module:function, or "oracle".
         params: (name, value) of the config's fields that differ from the defaults.
         forget_set: name of the forget set, as the user wrote it.
         forget: rows of the training set, ascending.
         by_class: whether the forget set consists of whole classes.
         index: of the original, and of its oracle.
         seed: of the algorithm's random streams; the same for trials that are compared.
-        measures: names of MEASURES, beyond the core ones.
+        measures: names of MEASURES or module:function, beyond the core ones.
         core: whether the core measures are computed; a search that reads one column does not need them.
         device: "cpu" or "cuda".
         before: the earlier steps of a sequence whose last step is the algorithm; `forget` is the union of all parts.
@@ -64,6 +66,8 @@ class TrialConfig:
         save_model: whether theta_u and its predictions for every example are stored; not part of the row's key.
         save_checkpoints: whether the models after earlier steps are stored, so that other trials resume from them.
         variant: name of the partition of the forget set and its order, in tables; not part of the row's key.
+        sources: (name, SHA-256) of the user's own algorithms and measures, where the trial was made: a worker checks
+            that it imports the same.
     """
 
     store: str
@@ -84,6 +88,11 @@ class TrialConfig:
     save_model: bool = False
     save_checkpoints: bool = False
     variant: str = "vanilla"
+    sources: tuple[tuple[str, str], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        sources = hash_user_sources([*(step.algorithm for step in self.steps), *self.measures])
+        object.__setattr__(self, "sources", tuple(sorted(sources.items())))
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -125,6 +134,8 @@ def build_algorithm_config(entry: Algorithm, params: Mapping[str, Any], architec
 def trial_key(store: Store, trial: TrialConfig) -> str:
     """Hash everything that decides a row: data, recipe, forget set, algorithm and config."""
     record = model_identity(store, trial) | {"core": trial.core, "measures": sorted(trial.measures)}
+    if sources := {name: digest for name, digest in trial.sources if name in trial.measures}:
+        record["measure_sources"] = sources
     if trial.judged:
         record["judged"] = trial.judged
     return hash_record(record)
@@ -153,7 +164,17 @@ def model_identity(store: Store, trial: TrialConfig) -> dict[str, Any]:
         ]
     if trial.rounds:
         record["rounds"] = omit_new_defaults(trial.rounds)
+    # The algorithms' own sources, so that an edited function runs again.
+    algorithms = {step.algorithm for step in trial.steps}
+    if sources := {name: digest for name, digest in trial.sources if name in algorithms}:
+        record["sources"] = sources
     return record
+
+
+def require_same_sources(trial: TrialConfig) -> None:
+    """Raise ValueError in a worker that imports another source of a user's function than the command did."""
+    for name, digest in trial.sources:
+        require_same_source("the function", name, digest, "this command, which was started before it was edited")
 
 
 def resolve_config(store: Store, name: str, params: Params) -> dict[str, Any]:
@@ -188,6 +209,8 @@ def describe_trial(store: Store, trial: TrialConfig) -> Row:
         "index": trial.index,
         "seed": trial.seed,
         "beyond_its_purpose": beyond_purpose,
+        # Only where there are some: the columns of other rows are as they were.
+        **({"sources": json.dumps(dict(trial.sources), sort_keys=True)} if trial.sources else {}),
     }
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from memscore.choices import validate_choice
 from memscore.models.architectures import Classifier
 from memscore.models.random_state import seed_generators
 from memscore.seeds import torch_seed
@@ -16,7 +15,7 @@ from memscore.store.trial_files import read_predictions
 from memscore.training.device_data import DeviceImages
 from memscore.training.evaluation import choose_evaluation_batch, predict_embeddings, predict_logits
 from memscore.training.recipes import Recipe
-from unlearn.measures import MEASURES
+from unlearn.measures import MEASURES, get_measures
 from unlearn.measures.inputs import EvaluationInputs, Measure, ModelInputs, Outputs, PopulationInputs
 from unlearn.oracles import TrialData
 from unlearn.trials.config import TrialConfig, trial_key
@@ -43,9 +42,9 @@ def select_measures(names: Sequence[str], *, core: bool = True) -> dict[str, Mea
 
     Measures of many models are no part of a trial's row. Raises ValueError for an unknown name.
     """
-    requested = {validate_choice("measure", name, MEASURES) for name in names}
-    single_model = {name: measure for name, measure in MEASURES.items() if measure.needs != "population"}
-    return {name: measure for name, measure in single_model.items() if (core and measure.core) or name in requested}
+    requested = get_measures(names)
+    selected = {name: measure for name, measure in MEASURES.items() if (core and measure.core) or name in requested}
+    return {name: measure for name, measure in (selected | requested).items() if measure.needs != "population"}
 
 
 def select_population_measures(names: Sequence[str]) -> dict[str, Measure]:
@@ -72,7 +71,7 @@ def compute_measures(
         for suffix, judged, oracle, original in iterate_splits(measure, inputs, model_inputs, trial_data):
             values = measure.fn(judged)
             # Only columns whose ideal is the oracle's value have gaps; others need no second and third evaluation.
-            compared = [column for column in values if measure.columns[column].best == "oracle"]
+            compared = [column for column in values if measure.describe_column(column).best == "oracle"]
             oracle_values = measure_once(f"{cache_key} oracle {name}{suffix}", measure, oracle) if compared else {}
             original_values = (
                 measure_once(f"{cache_key} original {name}{suffix}", measure, original) if compared else {}

@@ -18,7 +18,8 @@ class TrialRequest:
 
     Attributes:
         store: path or URL of a bank, whose recipe trains originals and oracles.
-        algorithm: finetune, neggrad-plus, salun, ...; `unlearn list algorithms` lists all (default: neggrad-plus, with
+        algorithm: finetune, neggrad-plus, salun, ... (`unlearn list algorithms` lists all), or module:function, a
+            function (model, retain, forget) of your own that returns the unlearned model (default: neggrad-plus, with
             --tune 10 unless its parameters are given).
         forget: random, SCORE:high as memorization_k0.500:high, class:3, ids:FILE, ...; `unlearn list forget-sets` lists
             all (default: memorization_k0.500:union, the least, half and most memorized).
@@ -33,7 +34,7 @@ class TrialRequest:
         select: which choice of --tune or --from-sweep: oracle (an upper bound), or blind (oracle-free, possible for a
             user).
         seeds: number of originals, each with its own oracle.
-        measures: beyond the core ones; `unlearn list measures` lists all.
+        measures: beyond the core ones (`unlearn list measures` lists all), or module:function of your own.
         seed: of the forget set's draw, and of the algorithm's random streams.
         data: where the bank's data are now, by name or path, or module:function (default: where they were read).
         folder: folder of the data set.

@@ -34,6 +34,7 @@ from memscore.store.visibility import open_visible_store
 from memscore.training.evaluation import gap, logit_confidence
 from memscore.training.numerics import float32_matmul, is_finite, open_device, single_threaded
 from memscore.training.recipes import count_steps
+from memscore.user_functions import is_user_function
 from unlearn.algorithms import get_algorithm
 from unlearn.measures.inputs import EvaluationInputs, ModelInputs, Outputs
 from unlearn.meta.rsu import rsu
@@ -41,7 +42,16 @@ from unlearn.meta.rum import rum
 from unlearn.optimization.loop import TrainingDiverged, UnlearningLoop, UnlearningLoopConfig
 from unlearn.oracles import TrialData
 from unlearn.problem import ExampleSet, Problem, make_problem
-from unlearn.trials.config import ORACLE, Row, TrialConfig, build_algorithm_config, describe_trial, model_key, trial_key
+from unlearn.trials.config import (
+    ORACLE,
+    Row,
+    TrialConfig,
+    build_algorithm_config,
+    describe_trial,
+    model_key,
+    require_same_sources,
+    trial_key,
+)
 from unlearn.trials.measure import compute_measures, compute_outputs, select_measures, select_population_measures
 
 
@@ -53,6 +63,7 @@ def run_trial(trial: TrialConfig, trial_data: TrialData) -> Row:
     store, device = open_visible_store(trial.store), open_device(trial.device)
     if stored_row := read_stored_row(store, trial):
         return stored_row
+    require_same_sources(trial)
     key = trial_key(store, trial)
     with single_threaded(), float32_matmul(device, store.manifest.precision):
         values, inputs, theta_u = run_and_measure(store, trial, trial_data, device)
@@ -284,5 +295,6 @@ def warm_up(algorithms: frozenset[str]) -> None:
         config = UnlearningLoopConfig(optimizer=name)  # type: ignore[arg-type]
         UnlearningLoop(number, config).run(iter([number(torch.ones(1, 1)).sum()]))
     # The first derivatives by torch.func import torch's compiler, which takes most of a second; influence takes both.
-    if "influence" in algorithms:
+    # The first optimizer of torch.optim, which a user's own algorithm may build, imports it too.
+    if "influence" in algorithms or any(is_user_function(name) for name in algorithms):
         torch.func.jvp(torch.func.grad(torch.sum), (torch.ones(1),), (torch.ones(1),))

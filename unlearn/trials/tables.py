@@ -9,6 +9,7 @@ from scipy.stats import t as student
 from memscore.statistics.intervals import Interval
 from memscore.tables.console import make_table, print_line
 from memscore.units import format_count
+from memscore.user_functions import is_user_function
 from unlearn.measures import MEASURES
 from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.forgotten_copies import RetainedCopies
@@ -103,8 +104,9 @@ def list_remarks(rows: Sequence[Row], name: str, n_diverged: int, retained: Reta
         remarks.append(
             f"{name} is as right on the forget set as the original; with copies in the retain set that is no failure"
             if explained
-            else f"{name} forgot nothing here: it is as right on the forget set as the original. Defaults are the "
-            "papers', for their networks and data; try others with --tune 10, or with --set, a larger lr first"
+            else f"{name} forgot nothing here: it is as right on the forget set as the original. "
+            + ("" if is_user_function(name) else "Defaults are the papers', for their networks and data. ")
+            + "Try others with --tune 10, or with --set, a larger lr first"
         )
     if name not in {ORACLE, "original"} and (fall := describe_retain_loss(rows, name)):
         remarks.append(fall)
@@ -142,16 +144,26 @@ def _print_requested_measures(
 ) -> None:
     """Print the measures requested beyond the core ones, one per line."""
     core = select_measures(())
-    extra = [
-        c for measure in select_measures(names) if measure not in core for c in select_measures(names)[measure].columns
-    ]
-    columns = [column for column in rows[0] if any(column == c or column.startswith(f"{c}_") for c in extra)]
-    if not columns:
+    # Column of a row -> its direction: a column of a split ends in its name, and gaps in theirs.
+    directions: dict[str, str] = {}
+    for measure in (entry for name, entry in select_measures(names).items() if name not in core):
+        for stem, described in measure.columns.items():
+            found = [column for column in rows[0] if column == stem or column.startswith(f"{stem}_")]
+            directions |= {column: _name_direction(column.removeprefix(stem), described.best) for column in found}
+    if not directions:
         return
-    table = make_table("requested measures", ("", *order))
-    for column in columns:
-        table.add_row(column, *(format_mean(select_values(rows, row_name, column)) for row_name in order))
+    table = make_table("requested measures", ("", "best", *order))
+    for column, best in directions.items():
+        cells = [format_mean(select_values(rows, row_name, column)) for row_name in order]
+        table.add_row(column, best, *cells)
     console.print(table)
+
+
+def _name_direction(ending: str, best: str) -> str:
+    """Name the direction of a column with this ending; a gap to the oracle is best small, one to theta_o has none."""
+    if best == "oracle" and ending.endswith("_gap"):
+        return "min"
+    return "" if best == "none" or ending.endswith("_gap_original") else best
 
 
 def _print_population_measures(console: Console, values: Mapping[str, float], name: str, n: int) -> None:

@@ -7,6 +7,7 @@ import tyro
 
 from memscore.cli.options import Maybe, Several
 from memscore.store.json_records import hash_record
+from memscore.user_functions import hash_user_sources
 from unlearn.trials.default_scores import DEFAULT_SIZE
 
 DEFAULT_ALGORITHMS = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
@@ -29,8 +30,8 @@ class SweepConfig:
         size: number of examples to forget, where --forget does not give it (default: 100; without --forget the
             largest of which the bank has two without a common example).
         with_copies: forget the exact copies of these examples in the training set too.
-        algorithms: the algorithms to compare, in every variant; together the candidates of auto; `unlearn list
-            algorithms` lists all.
+        algorithms: the algorithms to compare, in every variant, or module:function; together the candidates of auto;
+            `unlearn list algorithms` lists all.
         variants: vanilla, shuffle, rum, rum-reversed, rsu, rsu-reversed, auto, auto-reversed.
         plans: an algorithm for each part, from the lowest score to the highest, as "nothing>finetune>salun".
         scores: what rum, auto and plans refine by: scores of the store, or centroid (default: memorization_k0.700, else
@@ -54,7 +55,7 @@ class SweepConfig:
         tune_seeds: number of originals for tuning.
         seeds: number of originals that methods are judged on; twice as many for algorithms that draw labels.
         dynamics: measure judged sequences after each of their steps.
-        measures: measures of judged trials beyond the core ones; `unlearn list measures` lists all.
+        measures: measures of judged trials beyond the core ones, or module:function; `unlearn list measures` lists all.
         seed: of all random draws.
         name: of the sweep's folder in the store (default: a hash of the options).
         data: where the bank's data are now, by name or path, or module:function (default: where they were read).
@@ -99,8 +100,12 @@ class SweepConfig:
         # Options that were added later: names of folders are hashed without them unless they are set.
         unset = {name for name in ("scores_of", "risk") if getattr(self, name) is None}
         excluded = {"store", "name", "data", "folder"} | unset | (set() if self.with_copies else {"with_copies"})
-        values = {option.name: getattr(self, option.name) for option in fields(self) if option.name not in excluded}
-        return values | {"size": self.n_forget}
+        record = {option.name: getattr(self, option.name) for option in fields(self) if option.name not in excluded}
+        record["size"] = self.n_forget
+        # An edited function of the user's own gives another sweep.
+        steps = [step.strip() for plan in self.plans for step in plan.split(">")]
+        sources = hash_user_sources([*self.algorithms, *steps, *self.measures])
+        return record | ({"sources": sources} if sources else {})
 
     @property
     def n_forget(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from memscore.choices import validate_choice
+from memscore.choices import validate_choice, validate_choice_or_function
 from unlearn.algorithms import ALGORITHMS, get_algorithm
 from unlearn.meta.partition import Partition
 from unlearn.meta.rsu import RsuSchedule
@@ -180,10 +180,12 @@ def parse_fixed_params(settings: Sequence[str], architecture: str) -> dict[str, 
     """Parse parameters with fixed values, such as finetune.epochs=5: algorithm -> name -> value."""
     settings_by_algorithm: dict[str, list[str]] = {}
     for setting in settings:
-        name, dot, rest = setting.partition(".")
-        if not dot or "=" not in rest or "=" in name:
+        option, equals, value = setting.partition("=")
+        # The last point: the module of a user's own function may have others.
+        name, point, parameter = option.rpartition(".")
+        if not point or not equals:
             raise ValueError(f"--set {setting!r} must be ALGORITHM.NAME=VALUE, as finetune.epochs=5")
-        settings_by_algorithm.setdefault(name, []).append(rest)
+        settings_by_algorithm.setdefault(name, []).append(f"{parameter}={value}")
     return {
         name: parse_params(name, algorithm_settings, architecture, f"{name}.")
         for name, algorithm_settings in settings_by_algorithm.items()
@@ -227,7 +229,7 @@ def parse_plan(plan: str, k: int) -> tuple[str, ...]:
     """Parse a plan such as nothing>finetune>salun; "nothing" is "original"."""
     names = tuple(ORIGINAL if part.strip() == "nothing" else part.strip() for part in plan.split(">"))
     for name in names:
-        validate_choice(f"algorithm in the plan {plan!r}", name, ALGORITHMS)
+        validate_choice_or_function(f"algorithm in the plan {plan!r}", name, ALGORITHMS)
     if len(names) != k:
         raise ValueError(f"the plan {plan!r} has {len(names)} steps for {k} parts; name an algorithm for each part")
     return names

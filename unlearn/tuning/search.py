@@ -129,7 +129,8 @@ def get_free_space(step: Step) -> dict[str, Domain]:
 
 def get_search_space(step: Step) -> dict[str, Domain]:
     """Return the whole search space of a step's algorithm."""
-    space: dict[str, Domain] = get_algorithm(step.algorithm).config.SPACE  # type: ignore[attr-defined]
+    # A user's own config may have none: then nothing is searched.
+    space: dict[str, Domain] = getattr(get_algorithm(step.algorithm).config, "SPACE", {})
     return space
 
 

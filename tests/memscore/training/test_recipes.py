@@ -165,7 +165,7 @@ def test_defaults(data, arch, expected):
 
 def test_a_users_network_on_other_data_needs_a_recipe_by_name():
     with pytest.raises(
-        ValueError, match=r"no default recipe for architecture 'my.nets:small'; name one of: .*small-cnn"
+        ValueError, match=r"no default recipe for architecture 'my.nets:small'; name one with --recipe: .*small-cnn"
     ):
         get_default_recipe_name("cifar10", "my.nets:small")
 

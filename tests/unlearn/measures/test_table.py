@@ -13,7 +13,7 @@ from unlearn import measures
 from unlearn.measures import MEASURES
 from unlearn.measures.inputs import ModelInputs
 
-SHARED_FILES = {"inputs", "git_rebasin", "logistic_regression"}
+SHARED_FILES = {"inputs", "git_rebasin", "logistic_regression", "user_measure"}
 """Files that declare no measure."""
 SWAPPED = LABELS.copy()
 SWAPPED[FORGET] = np.where(LABELS[FORGET] < 2, 1 - LABELS[FORGET], LABELS[FORGET])
