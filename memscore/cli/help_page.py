@@ -16,6 +16,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Network and training": (
         *("arch", "recipe", "epochs", "batch", "lr", "optimizer", "momentum", "weight_decay", "BankConfig.schedule"),
+        *("milestones", "BankConfig.gamma", "warmup", "nesterov", "label_smoothing"),
         *("augment", "precision", "pretrained"),
     ),
     "Subsets and models": ("preset", "design", "keep", "block", "clusters", "models", "until_rmse", "originals"),
@@ -32,7 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Variants": (
         *("variants", "plans", "scores", "parts", "rule", "rounds", "rsu_epochs", "schedule", "unit", "risk", "again"),
     ),
-    "Tuning": ("tuning", "tune", "budget", "sampler", "select", "tune_forget", "tune_seeds"),
+    "Tuning": ("tuning", "tune", "from_sweep", "budget", "sampler", "select", "tune_forget", "tune_seeds"),
     "What is written, and random numbers": (
         *("store", "name", "out", "pictures", "set_aside", "trials", "yes", "seed", "dry_run", "json", "watch"),
     ),

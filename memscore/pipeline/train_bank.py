@@ -9,8 +9,6 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from cluster.pool import Failure, Pool
 from memscore.data.splits import Splits, join_images
@@ -43,6 +41,7 @@ from memscore.training.loop import is_stackable
 from memscore.training.precision import require_trainable
 from memscore.training.recipes import check_batch_size
 from memscore.training.stacked_mlp import compute_stack_size
+from memscore.training.step_flops import count_step_flops
 from memscore.units import format_duration
 
 ProgressCallback = Callable[[int, int, str], None]
@@ -252,13 +251,6 @@ def choose_models_per_job(store: Store, device: str) -> int:
     # would only be long.
     flops = count_step_flops(model, store.manifest.input_shape, recipe.batch)
     return max(STREAM_COUNTS) if flops < SMALL_STEP_FLOPS else MODELS_OF_LARGE_STEPS
-
-
-def count_step_flops(model: nn.Module, input_shape: tuple[int, int, int], batch: int) -> float:
-    """Count a training step's operations, two for a multiplication with its addition; on a network that is not used."""
-    with FlopCounterMode(display=False) as counter:
-        model.eval()(torch.zeros(2, *input_shape)).sum().backward()
-    return float(counter.get_total_flops() / 2 * batch)
 
 
 def build_bank_jobs(store: Store, arm: Arm, models: list[int], *, events: bool, device: str) -> list[BankJob]:

@@ -25,7 +25,10 @@ IMPORTING = {
 ATTACKS = {
     "no store": ("{tmp}/none --model {tmp}/w --arch mlp-8", "no store at"),
     "no weights": ("{tmp}/bank --model {tmp}/w --arch mlp-8", "there are no weights at"),
-    "no safetensors": ("{tmp}/bank --model {tmp}/text --arch mlp-8", "is no safetensors file"),
+    "no safetensors": (
+        "{tmp}/bank --model {tmp}/text --arch mlp-8",
+        "is no file of weights; give --model a .safetensors file",
+    ),
     "mean": (
         "{tmp}/bank --model {tmp}/w --arch mlp-8 --mean 1 2",
         "--mean takes one number for each of 1 chan",

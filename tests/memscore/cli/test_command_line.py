@@ -81,8 +81,8 @@ def test_words_that_cannot_be_parsed_are_one_line(words):
 
 
 def test_what_is_missing_is_named_with_the_usage():
-    with pytest.raises(ValueError, match=r"^it needs a store and --algorithm: it STORE --algorithm ALGORITHM"):
-        check_words([], list_options(trial.unlearn_and_compare), "it")
+    with pytest.raises(ValueError, match=r"^it needs a name and a store: it NAME STORE"):
+        check_words([], list_options(experiment.run_experiment), "it")
 
 
 def test_plain_words_come_first_wherever_they_were_typed():

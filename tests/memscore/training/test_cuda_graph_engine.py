@@ -11,7 +11,7 @@ from memscore.models.architectures import Classifier, build_network, compute_log
 from memscore.pipeline import train_bank
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import BankJob, OriginalJob, compute_job_key, run_job
-from memscore.pipeline.train_bank import build_shared_data, choose_models_per_job, count_step_flops
+from memscore.pipeline.train_bank import build_shared_data, choose_models_per_job
 from memscore.training import cuda_graphs, engines
 from memscore.training.cuda_graphs import CudaGraphEngine, CudaGraphForward
 from memscore.training.device_data import to_device
@@ -21,6 +21,7 @@ from memscore.training.graph_recording import GraphCaptureError
 from memscore.training.learning_events import LearningEvents
 from memscore.training.loop import EagerEngine, TrainingRun, train
 from memscore.training.recipes import Recipe
+from memscore.training.step_flops import count_step_flops
 from tests.fixtures.opened import open_bank
 
 CPU = torch.device("cpu")
