@@ -274,7 +274,9 @@ def test_any_other_command_is_one_that_is_there(line, monkeypatch):
     elif words[:2] == ["python", "-m"]:
         if words[2] == "pytest":
             assert all((ROOT / path).exists() for path in words[3:])
-        elif words[2] == "unlearn.experiment":  # each is a study of hours: its options are checked, its bank is not there
+        elif (
+            words[2] == "unlearn.experiment"
+        ):  # each is a study of hours: its options are checked, its bank is not there
             assert words[words.index("--preset") + 1] in {"small", "paper"}
             with pytest.raises(Prepared) as caught:
                 tyro.cli(experiment.run_experiment, args=words[3:])
@@ -378,7 +380,7 @@ def test_every_column_is_explained_and_points_where_the_readme_says(home):
 def test_the_names_of_data_sets_are_those_of_the_code():
     names = {*NAMED_DATASETS, *PUBLISHED_FOLDERS}
     assert names == set(quoted(DOCS.split("- **Names**: ")[1].split("All but")[0]))
-    assert names == {quoted(cells[0])[0] for cells in table("name") if quoted(cells[0])[0] in names}
+    assert names == {quoted(cells[0])[0] for cells in table("read by name")}
 
 
 def test_the_tables_of_variants_and_selections_are_those_of_the_code():

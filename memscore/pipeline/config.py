@@ -51,8 +51,8 @@ class BankConfig:
     """Options of one bank: data, architecture, recipe, subset design, number of models, scores."""
 
     data: str = "digits"
-    """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, cinic10, tiny-imagenet, an image folder, a .csv of files and
-    labels, Parquet with images, a .npz file, or module:function"""
+    """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, cinic10, tiny-imagenet, an image folder, a .csv of files
+    and labels, Parquet with images, a .npz file, or module:function"""
     folder: Maybe[str] = None
     """folder of a data set that is given by name (default: $MEMSCORE_DATA or ~/.cache/memscore/data); downloaded if
     missing, but for cinic10 and tiny-imagenet"""
