@@ -20,7 +20,8 @@ from benchmarks import experiments, unlearning_tables
 from cluster.launch import PoolOptions
 from cluster.submission import DASHBOARD
 from memscore import attack, bank, banks, estimate, fidelity, influence, status, submit
-from memscore.data.published import TORCHVISION_CLASSES
+from memscore.data.datasets import NAMED_DATASETS
+from memscore.data.published_folders import PUBLISHED_FOLDERS
 from memscore.pipeline.config import BankConfig, build_designs, build_manifest, load_splits
 from memscore.store.manifest import build_default_url
 from memscore.store.store import Store
@@ -44,7 +45,7 @@ LIMITS = {"README.md": 10_240, "CONTRIBUTING.md": 6_144}
 """Bytes that a page may have."""
 FENCE = re.compile(r"^(<!-- run -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOP_FOLDERS = ("memscore/", "unlearn/", "cluster/", "tests/", "benchmarks/", "docs/", ".ci/")
-NOT_THERE_WITHOUT_A_NETWORK = {"fashion-mnist", "./my-images"}
+NOT_THERE_WITHOUT_A_NETWORK = {"fashion-mnist", "cifar10", "./my-images"}
 
 
 def blocks(text, language):
@@ -248,8 +249,16 @@ def test_an_estimate_command_asks_for_what_can_be(line, parsed):
         build_manifest(plan, load_splits(plan), build_designs(plan)[0])
 
 
+class Prepared(Exception):
+    """Has the configuration that a command line of an experiment ends in."""
+
+
 @pytest.mark.parametrize("line", [line for line in sh_lines() if "memscore.estimate" not in line])
-def test_any_other_command_is_one_that_is_there(line):
+def test_any_other_command_is_one_that_is_there(line, monkeypatch):
+    def stop(config):
+        raise Prepared(config)
+
+    monkeypatch.setattr("unlearn.experiments.prepare.prepare_experiment", stop)
     words = shlex.split(line)
     if words[0] == "make":
         makefile = (ROOT / "Makefile").read_text()
@@ -266,6 +275,13 @@ def test_any_other_command_is_one_that_is_there(line):
     elif words[:2] == ["python", "-m"]:
         if words[2] == "pytest":
             assert all((ROOT / path).exists() for path in words[3:])
+        elif (
+            words[2] == "unlearn.experiment"
+        ):  # each is a study of hours: its options are checked, its bank is not there
+            assert words[words.index("--preset") + 1] in {"small", "paper"}
+            with pytest.raises(Prepared) as caught:
+                tyro.cli(experiment.run_experiment, args=words[3:])
+            assert caught.value.args[0].name in EXPERIMENTS
         else:
             assert any(line in code for code in all_blocks("sh", marked=True)), f"{line!r} is not run"
     else:
@@ -364,7 +380,9 @@ def test_every_column_is_explained_and_points_where_the_readme_says(home):
 
 
 def test_the_names_of_data_sets_are_those_of_the_code():
-    assert {"digits", *TORCHVISION_CLASSES} <= set(quoted(DOCS.split("- **Names**: ")[1].split("downloaded")[0]))
+    names = {*NAMED_DATASETS, *PUBLISHED_FOLDERS}
+    assert names == set(quoted(DOCS.split("- **Names**: ")[1].split("All but")[0]))
+    assert names == {quoted(cells[0])[0] for cells in table("read by name")}
 
 
 def test_the_tables_of_variants_and_selections_are_those_of_the_code():

@@ -24,12 +24,13 @@ from memscore.data.published import (
     load_digits,
     load_torchvision,
 )
+from memscore.data.published_folders import PUBLISHED_FOLDERS, find_published_folder, load_published_folder
 from memscore.data.sources import PublishedDataset, require_every_class
 from memscore.data.splits import Dataset, Splits, compute_mean_std, select_rows, split_stratified
 from memscore.seeds import generator
 
 NAMED_DATASETS = ("digits", *TORCHVISION_CLASSES)
-"""Data sets that are read by name; every other name is a path or a function."""
+"""Data sets of arrays that are read by name. Every name but these and PUBLISHED_FOLDERS is a path or a function."""
 
 
 def load_dataset(
@@ -47,8 +48,8 @@ def load_dataset(
     """Load a data set by name, path or function, split and ready to train on.
 
     Args:
-        name: digits, a key of TORCHVISION_CLASSES, a path (a folder of images, .npz), or "module:function". A built-in
-            name wins over a folder of that name: write ./name.
+        name: digits, a key of TORCHVISION_CLASSES or PUBLISHED_FOLDERS, a path (a folder of images, .npz), or
+            "module:function". A built-in name wins over a folder of that name: write ./name.
         validation: share of train to hold out, in [0, 1); None keeps the publisher's split, or takes 10 %
             (digits: 197 images).
         test: share of a data set without a test split that becomes the test set, in (0, 1); None takes 20 % (digits:
@@ -57,7 +58,8 @@ def load_dataset(
         label_noise: share of training labels to flip to another class, in [0, 1); exactly round(share * n).
         seed: root seed of the validation set, the limit and the flips.
         folder: for a key of TORCHVISION_CLASSES the folder of its files, existing or to be downloaded (default
-            $MEMSCORE_DATA or ~/.cache/memscore/data); with any other name the path that is read under this name.
+            $MEMSCORE_DATA or ~/.cache/memscore/data), for a key of PUBLISHED_FOLDERS that of its images; with any
+            other name the path that is read under this name.
         resize: "SIDE" or "HEIGHTxWIDTH" in pixels, to which every image is scaled and cropped; None keeps their size.
         skip_bad: leave out image files that cannot be used, instead of raising; origin["left_out"] lists them.
 
@@ -235,6 +237,8 @@ def _find_place(name: str, folder: str | None) -> Path | None:
         if name == "fashion-mnist" and (idx := find_idx_folder(folder)):
             return idx
         return find_download_folder(folder)
+    if name in PUBLISHED_FOLDERS:
+        return find_published_folder(name, folder)
     path = Path(folder or name).expanduser()
     return path if name != "digits" and path.exists() else None
 
@@ -257,6 +261,8 @@ def _read_by_name(
         return load_digits(test)
     if name in TORCHVISION_CLASSES:
         return load_torchvision(name, folder, test)
+    if name in PUBLISHED_FOLDERS:
+        return load_published_folder(name, folder, test=test, size=size, skip_bad=skip_bad)
     if is_function:
         return call_function(name, test, size)
     # What is neither built in nor a function is a path. A bare word that names no file is more likely a misspelt
@@ -264,7 +270,7 @@ def _read_by_name(
     path = Path(folder or name).expanduser()
     if folder is None and os.sep not in name and not path.exists():
         try:
-            validate_choice("data set", name, NAMED_DATASETS)
+            validate_choice("data set", name, (*NAMED_DATASETS, *PUBLISHED_FOLDERS))
         except ValueError as error:
             raise ValueError(f"{error}; a folder or .npz file is written as a path, such as ./{name}") from None
     if not path.exists():

@@ -3,6 +3,9 @@
 import gzip
 import http.client
 import os
+import re
+import tarfile
+import urllib.error
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from memscore.data.publisher_files import describe_faults, list_publisher_files
 from memscore.data.sources import PublishedDataset, build_published
 from memscore.data.splits import Dataset, make_dataset
 
@@ -26,6 +30,10 @@ FASHION_MNIST_CLASSES = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 """The names that the publisher's page gives to the labels; torchvision has the same."""
+
+DOWNLOAD_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+READ_ERRORS = (OSError, RuntimeError, ValueError, LookupError, EOFError, AssertionError, tarfile.TarError, zlib.error)
+"""What torchvision raises where a file is missing, damaged or cut."""
 
 DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 
@@ -65,16 +73,26 @@ def load_torchvision(name: str, folder: str | None, test: float | None = None) -
     arguments = {
         split: {"split": split} if name == "svhn" else {"train": split == "train"} for split in ("train", "test")
     }
+    if root.is_file():
+        raise ValueError(f"--folder {root} is a file; give the folder that it lies in")
     try:
         parts = {split: factory(root, download=True, **split_arguments) for split, split_arguments in arguments.items()}
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split())
-        hint = "put the publisher's files there, or name a folder that has them (folder, or $MEMSCORE_DATA)"
-        raise OSError(f"{name} is not complete in {root} and could not be downloaded ({reason}); {hint}") from error
+    except (*DOWNLOAD_ERRORS, *READ_ERRORS) as error:
+        faults = describe_faults(list_publisher_files(factory, root), root, _describe_reason(error))
+        raise OSError(f"{name} is not complete in {root}: {faults}") from error
     datasets = {split: _extract_arrays(split, part) for split, part in parts.items()}
     # SVHN has no names, and MNIST's are such as "0 - zero".
     names = DIGIT_CLASSES if name in {"mnist", "svhn"} else getattr(parts["train"], "classes", ())
     return build_published(name, datasets, test=test, class_names=tuple(map(str, names)) or None)
+
+
+def _describe_reason(error: Exception) -> str:
+    """Describe why torchvision failed, in one line; for MNIST that is a RuntimeError that quotes all mirrors."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if quoted := re.search(r"got: (.*?)(?: Tried |$)", reason):
+        reason = quoted[1]
+    is_download = quoted or isinstance(error, DOWNLOAD_ERRORS)
+    return f"it could not be downloaded: {reason}" if is_download else reason
 
 
 def _extract_arrays(split: str, part: Any) -> Dataset:

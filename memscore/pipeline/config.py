@@ -72,10 +72,11 @@ class BankConfig:
     """Options of one bank: data, architecture, recipe, subset design, number of models, scores."""
 
     data: Maybe[str] = None
-    """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, an image folder, a .csv of files and labels, Parquet with
-    images, a .npz file, or module:function (default: as stored, else digits)"""
+    """digits, fashion-mnist, mnist, cifar10, cifar100, svhn, cinic10, tiny-imagenet, an image folder, a .csv of files
+    and labels, Parquet with images, a .npz file, or module:function (default: as stored, else digits)"""
     folder: Maybe[str] = None
-    """folder of a downloadable data set, downloaded if missing (default: $MEMSCORE_DATA or ~/.cache/memscore/data)"""
+    """folder of a data set that is given by name (default: $MEMSCORE_DATA or ~/.cache/memscore/data); downloaded if
+    missing, but for cinic10 and tiny-imagenet"""
     train_limit: Maybe[int] = None
     """use only so many training examples, drawn evenly from the classes (default: all)"""
     validation: Maybe[float] = None

@@ -1,10 +1,13 @@
-"""TODO: docstring."""
+"""Data sets of torchvision: read as published, and what is said of missing and damaged files."""
 
 import gzip
 import hashlib
 import http.server
 import pickle
+import shutil
+import tarfile
 import threading
+import urllib.error
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +20,7 @@ import torchvision
 
 from memscore.data import published
 from memscore.data.datasets import load_dataset
+from memscore.data.publisher_files import list_publisher_files
 
 
 def pixels(n, shape, seed=0):
@@ -114,10 +118,69 @@ def test_cifar_batches_are_read_in_order(tmp_path, monkeypatch, name, key, batch
 def test_a_cifar_batch_with_another_checksum_is_never_unpickled(tmp_path, monkeypatch):
     folder = fake_cifar(tmp_path, monkeypatch, torchvision.datasets.CIFAR10, "labels")
     (folder / "data_batch_3").write_bytes(pickle.dumps({"data": pixels(20, (3072,), 9), "labels": [0] * 20}))
-    message = r"cifar10 is not complete in .* and could not be downloaded \(.*\); put the publisher's files there"
-    with pytest.raises(OSError, match=message) as caught:
+    with pytest.raises(OSError, match=r"cifar10 is not complete in .*") as caught:
         load_dataset("cifar10", folder=str(tmp_path))
-    assert "\n" not in str(caught.value)
+    line = str(caught.value)
+    [known] = [value for name, value in torchvision.datasets.CIFAR10.train_list if name == "data_batch_3"]
+    assert f"{folder / 'data_batch_3'} has md5 {md5(folder / 'data_batch_3')}, expected {known}" in line
+    assert "missing" not in line
+    assert "delete data_batch_3, fetch from file://" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10", "cifar100", "svhn"])
+def test_what_a_folder_lacks_is_listed_with_address_checksum_and_place(tmp_path, monkeypatch, name):
+    kind = getattr(torchvision.datasets, published.TORCHVISION_CLASSES[name])
+    monkeypatch.setattr(published, "DEBIAN_FASHION_MNIST", str(tmp_path))
+    for download in ("_get_redirect_url", "_urlretrieve"):  # no network, whatever this machine has
+        monkeypatch.setattr(torchvision.datasets.utils, download, offline)
+    with pytest.raises(OSError, match=r"it could not be downloaded: <urlopen error no route") as caught:
+        load_dataset(name, folder=str(tmp_path))
+    line = str(caught.value)
+    files = list_publisher_files(kind, tmp_path)
+    assert files
+    for file in files:
+        source = file.archive or file
+        assert str(file.path.relative_to(tmp_path)) in line.split(" (it could not")[0]
+        assert f"{source.path.name} (md5 {source.md5})" in line
+        assert f"into {source.path.parent}, or name a folder" in line
+    assert "--folder or $MEMSCORE_DATA" in line
+    assert "\n" not in line
+
+
+def offline(*_, **__):
+    raise urllib.error.URLError("no route")
+
+
+def test_a_folder_of_batches_that_lie_one_folder_too_high_says_where_they_belong(tmp_path, monkeypatch):
+    folder = fake_cifar(tmp_path, monkeypatch, torchvision.datasets.CIFAR10, "labels")
+    with pytest.raises(OSError, match=r"is not complete") as caught:
+        load_dataset("cifar10", folder=str(folder))
+    assert f"move {folder / 'data_batch_1'} to {folder / 'cifar-10-batches-py'}, " in str(caught.value)
+    with pytest.raises(ValueError, match=r"data_batch_1 is a file; give the folder that it lies in"):
+        load_dataset("cifar10", folder=str(folder / "data_batch_1"))
+
+
+def test_an_archive_is_unpacked_and_one_that_cannot_be_is_named(tmp_path, monkeypatch):
+    kind = torchvision.datasets.CIFAR10
+    folder = fake_cifar(tmp_path, monkeypatch, kind, "labels")
+    with tarfile.open(tmp_path / kind.filename, "w:gz") as archive:
+        archive.add(folder, folder.name)
+    monkeypatch.setattr(kind, "tgz_md5", md5(tmp_path / kind.filename))
+    shutil.rmtree(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile.TarFile, "extractall", lambda *_, **__: (_ for _ in ()).throw(PermissionError("denied")))
+        with pytest.raises(
+            OSError, match=r"cifar-10-python.tar.gz is there but was not unpacked \(denied\); unpack ci"
+        ):
+            load_dataset("cifar10", folder=str(tmp_path))
+    assert len(load_dataset("cifar10", validation=0, folder=str(tmp_path)).train) == 100
+    (tmp_path / kind.filename).write_bytes(b"<html>404</html>")
+    shutil.rmtree(folder)
+    with pytest.raises(
+        OSError, match=r"tar.gz has md5 \w{32}, expected \w{32} .*; delete cifar-10-python.tar.gz, fetch"
+    ):
+        load_dataset("cifar10", folder=str(tmp_path))
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -150,9 +213,21 @@ def test_mnist_is_downloaded_once(tmp_path, monkeypatch, mnist_mirror):
 
 def test_a_download_with_another_checksum_is_refused_in_one_line(tmp_path, mnist_mirror):
     (mnist_mirror / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(30, np.uint8))))
-    with pytest.raises(OSError, match=r"mnist is not complete in .*corrupted.*; put the publisher's files") as caught:
+    with pytest.raises(OSError, match=r"labels-idx1-ubyte.gz has md5 \w{32}, expected \w{32}.*corrupted") as caught:
         load_dataset("mnist", folder=str(tmp_path / "kept"))
     assert "\n" not in str(caught.value)
+
+
+def test_an_unpacked_file_that_was_cut_is_refused_in_one_line(tmp_path, mnist_mirror):
+    load_dataset("mnist", validation=0, folder=str(tmp_path / "kept"))
+    cut = tmp_path / "kept" / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    for size in (0, 6, 2000):
+        cut.write_bytes(cut.read_bytes()[:size] if size < 2000 else idx(pixels(30, (28, 28)))[:size])
+        with pytest.raises(
+            OSError, match=r"its files are there but cannot be read \(.*\); delete .*raw to have"
+        ) as caught:
+            load_dataset("mnist", folder=str(tmp_path / "kept"))
+        assert "\n" not in str(caught.value)
 
 
 def test_svhn_reads_label_10_as_the_digit_0(tmp_path, monkeypatch):
