@@ -86,13 +86,11 @@ def open_console() -> Console:
 
 
 def print_line(console: Console, text: str, *, indent: int = 0, markup: bool = False) -> None:
-    """Print text, wrapped between words at the width of the console.
+    """Print one paragraph, wrapped between words at the width of the console.
 
-    Args:
-        console: where to print.
-        text: one paragraph; a word that is wider than the console, as a path may be, stays whole.
-        indent: columns before each line but the first, so that a label stands alone.
-        markup: read [yellow]...[/] as rich's markup; other texts are printed as they are.
+    Lines after the first begin after `indent` columns, so that a label stands alone. A word that is wider than the
+    console, as a path may be, stays whole. With `markup`, [yellow]...[/] is rich's markup; other texts are printed as
+    they are.
     """
     line = Text.from_markup(text) if markup else Text(text)
     for number, part in enumerate(_wrap_text(line, console.width, indent)):
