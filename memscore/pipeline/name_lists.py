@@ -1,6 +1,7 @@
 """Names that options of a bank take, with what each is, from the tables that define them."""
 
 from memscore.data.published import TORCHVISION_CLASSES
+from memscore.data.published_folders import PUBLISHED_FOLDERS
 from memscore.estimators.registry import STATISTICS
 from memscore.models.architectures import ARCHITECTURES, WIDTH_FAMILIES
 from memscore.pipeline.attacks import ATTACKS
@@ -29,6 +30,7 @@ def describe_names(kind: str) -> tuple[str, dict[str, str]]:
 def describe_data_sets() -> dict[str, str]:
     """Describe what --data takes."""
     downloaded = {name: f"torchvision's {published}" for name, published in TORCHVISION_CLASSES.items()}
+    downloaded |= dict.fromkeys(PUBLISHED_FOLDERS, "the publisher's folder of images, not downloaded")
     own = {
         "./FOLDER": "images in one folder a class, or beside metadata.csv; .parquet files",
         "FILE.csv, FILE.parquet": "a table of files, or of images, with their labels",
