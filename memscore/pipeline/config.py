@@ -253,12 +253,12 @@ def resolve_proxies(config: BankConfig, n_validation: int) -> tuple[BankConfig, 
         return config, []
     if config.originals and n_validation >= MIN_HOLDOUT_VALIDATION:
         return replace(config, proxies=DEFAULT_PROXIES), []
-    reason = (
-        f"it fine-tunes on half of the validation images, and this bank has {n_validation}"
-        if config.originals
-        else "it needs an original, and --originals is 0"
-    )
-    return replace(config, proxies=(NO_PROXIES,)), [f"the proxy holdout is left out: {reason}"]
+    without = replace(config, proxies=(NO_PROXIES,))
+    # who asks for no originals asks for nothing that is computed on them
+    if not config.originals:
+        return without, []
+    reason = f"it fine-tunes on half of the validation images, and this bank has {n_validation}"
+    return without, [f"the proxy holdout is left out: {reason}"]
 
 
 def build_recipe(config: BankConfig, arch: str) -> tuple[str, Recipe]:

@@ -22,7 +22,7 @@ def test_holdout_retraining_is_the_default_and_the_default_experiments_refine_by
     [
         ({}, 2, ("holdout",), ""),
         ({}, 1, (), "this bank has 1"),
-        ({"originals": 0}, 20, (), "--originals is 0"),
+        ({"originals": 0}, 20, (), ""),
         ({"proxies": ("none",)}, 20, (), ""),
         ({"proxies": ("aum",)}, 0, ("aum",), ""),
     ],

@@ -16,7 +16,7 @@ from memscore.pipeline.runner import estimate, prepare_bank
 from memscore.training.recipes import count_steps
 from tests.fixtures.opened import open_bank
 
-SMALL = BankConfig(train_limit=200, epochs=4, design="exact", block=8, models=8, originals=1)
+SMALL = BankConfig(train_limit=200, epochs=4, design="exact", block=8, models=8, originals=1, proxies=("none",))
 CNN = replace(SMALL, arch="cnn-4-8", recipe="digits")
 
 

@@ -214,7 +214,7 @@ def test_the_cost_estimate_has_every_proxy_and_adds_its_time(made):
     bank, _ = made
     with_all, without = (
         estimate_cost(open_bank(replace(bank.config, proxies=names, dry_run=True)), 1)
-        for names in (bank.config.proxies, ())
+        for names in (bank.config.proxies, ("none",))
     )
     assert list(with_all.proxies) == list(PROXIES)
     assert all(seconds > 0 for name, seconds in with_all.proxies.items() if name != "centroid-distance")
