@@ -23,23 +23,27 @@ from cluster.launch import (
     validate_pool_options,
 )
 from cluster.session import is_submitted_job
+from memscore.pipeline.cards import CardOptions
 from memscore.pipeline.config import BankConfig
 
 
 def estimate_bank(
     plan: Annotated[BankConfig, tyro.conf.arg(name="")],
     options: Annotated[PoolOptions, tyro.conf.arg(name="")],
+    cards: Annotated[CardOptions, tyro.conf.arg(name="")],
 ) -> int:
     """Train a bank of subset models, store their predictions, and score every example.
 
     Args:
         plan: the bank.
         options: where its jobs run.
+        cards: what a dry run is priced for.
 
     Returns:
         Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
     """
     local = validate_pool_options(options)
+    cards.check_used(dry_run=plan.dry_run)
     with quiet_interrupt_during_imports():
         from memscore.monitoring.progress import monitor_pool
         from memscore.monitoring.prometheus import describe_metrics
@@ -48,6 +52,7 @@ def estimate_bank(
         from memscore.pipeline.runner import estimate, prepare_bank, prepare_store
         from memscore.store.visibility import require_visible_on_all_nodes
         from memscore.tables import bank_tables
+        from memscore.tables.cost_table import print_cost, show_timing
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
 
@@ -57,7 +62,8 @@ def estimate_bank(
     bank_tables.print_heading(console, bank)
     options = choose_pool(options, partial(forecast_bank, bank))
     if plan.dry_run:
-        bank_tables.print_cost(console, estimate_cost(bank, estimate_worker_count(options, local=local)))
+        cost = estimate_cost(bank, estimate_worker_count(options, local=local), show=show_timing)
+        print_cost(console, cost, cards)
         return 0
     with ExitStack() as stack:
         if locked := bank.store.is_created:

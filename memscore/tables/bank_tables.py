@@ -11,7 +11,6 @@ from rich.markup import escape
 from memscore.data.duplicates import count_copies
 from memscore.pipeline.bank_reports import EstimateResult
 from memscore.pipeline.config import MAX_MODELS
-from memscore.pipeline.dry_run import CostEstimate
 from memscore.pipeline.jobs import read_recipe
 from memscore.pipeline.output_check import format_output_warning
 from memscore.pipeline.precision import DEFAULT_RMSES, ForecastCheck, PrecisionForecast
@@ -74,26 +73,6 @@ def format_goal(bank: Bank) -> str:
         return f"{bank.count} models"
     maximum = "" if bank.config.models is None else f", at most {bank.count} models"
     return f"until RMSE {bank.config.until_rmse:g}{maximum}"
-
-
-def print_cost(console: Console, estimate: CostEstimate) -> None:
-    """Print what a run would cost."""
-    missing = estimate.planned - estimate.stored
-    console.print(
-        f"to do  {missing} of {estimate.planned} models, "
-        f"about {estimate.seconds:.2f} s each on one core of this machine\n"
-        f"time   about {estimate.wall_s / 60:.1f} minutes with {estimate.workers} workers, originals included\n"
-        + "".join(f"proxy  {name}: about {seconds:.2f} s per original\n" for name, seconds in estimate.proxies.items())
-        + f"disk   about {estimate.bytes / 1e6:.1f} MB in all\n"
-        + (
-            "more   what the requested RMSE takes is known after these first models\n"
-            if estimate.only_first_models
-            else ""
-        )
-        + "nothing was written",
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def print_forecast(console: Console, forecast: PrecisionForecast, target_rmse: float | None) -> None:
