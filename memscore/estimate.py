@@ -43,7 +43,7 @@ def estimate_bank(
         Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
     """
     local = validate_pool_options(options)
-    cards.check_used(dry_run=plan.dry_run)
+    cards.require_dry_run(dry_run=plan.dry_run)
     with quiet_interrupt_during_imports():
         from memscore.monitoring.progress import monitor_pool
         from memscore.monitoring.prometheus import describe_metrics

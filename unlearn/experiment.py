@@ -12,41 +12,51 @@ if __name__ == "__main__":
 import tyro
 from rich.console import Console
 
-from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
+from cluster.launch import PoolOptions, choose_pool, estimate_worker_count, open_pool_and_search, validate_pool_options
+from memscore.pipeline.cards import DryRunOptions
 from unlearn.experiments.config import ExperimentConfig
 
 
 def run_experiment(
     config: Annotated[ExperimentConfig, tyro.conf.arg(name="")],
     options: Annotated[PoolOptions, tyro.conf.arg(name="")],
+    dry: Annotated[DryRunOptions, tyro.conf.arg(name="")],
 ) -> int:
     """Run an experiment of a paper on a bank, and judge which of its claims hold there.
 
     Args:
         config: the experiment.
         options: where its jobs run.
+        dry: whether it is only estimated, and what that is priced for.
 
     Returns:
         Exit code: 0, or 1 if a part of it is missing; a claim of the paper that fails is a result.
     """
-    validate_pool_options(options)
+    local = validate_pool_options(options)
+    dry.check_used()
     with quiet_interrupt_during_imports():
         from memscore.store.visibility import require_visible_on_all_nodes
+        from memscore.tables.cost_table import show_timing
         from memscore.tables.outlying_line import print_outlying_models
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
         from unlearn.experiments.prepare import prepare_experiment
         from unlearn.experiments.tables import print_experiment, write_experiment
+        from unlearn.tuning.cost_tables import print_sweep_cost
 
-    experiment = prepare_experiment(config)
-    options = choose_pool(options, lambda limit_s: experiment.forecast_s)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    experiment = prepare_experiment(config, dry_run=dry.dry_run)
+    options = choose_pool(options, lambda limit_s: experiment.forecast())
+    if dry.dry_run:
+        cost, workers = experiment.estimate(show_timing), estimate_worker_count(options, local=local)
+        print_sweep_cost(console, cost, workers, dry, after=experiment.experiment.after_sweeps)
+        return 0
     with ExitStack() as stack:
         stack.enter_context(experiment.store.lock())
         session, search = stack.enter_context(open_pool_and_search(options, resolve_device))
         require_visible_on_all_nodes(experiment.store, session.run_on_each_node)
         result = experiment.run(session.pool, search, session.device, ProgressBar)
         path = write_experiment(experiment.store, experiment.experiment, experiment.config, result)
-    console = Console(width=None if sys.stdout.isatty() else 160)
     print_experiment(
         console,
         experiment.experiment,

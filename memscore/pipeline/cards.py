@@ -71,7 +71,7 @@ class CardOptions:
                 "with --gpu of a GPU"
             )
 
-    def check_used(self, *, dry_run: bool) -> None:
+    def require_dry_run(self, *, dry_run: bool) -> None:
         """Raise ValueError if an option here has no effect because the run is no dry run."""
         for flag, value in (("--gpu", self.gpu), ("--price", self.price)):
             if value is not None and not dry_run:
@@ -90,3 +90,7 @@ class DryRunOptions(CardOptions):
 
     dry_run: bool = False
     """only print what is missing, and how much time, memory and disk it would take; nothing is trained or written"""
+
+    def check_used(self) -> None:
+        """Raise ValueError if an option here has no effect because the run is no dry run."""
+        self.require_dry_run(dry_run=self.dry_run)

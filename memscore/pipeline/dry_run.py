@@ -147,7 +147,7 @@ def estimate_cost(
     by the caller, if given; `show` is called with a line for each part that is timed.
     """
     missing = missing or count_missing_models(bank, workers)
-    times = times or time_network(bank, show)
+    times = times or time_network(bank.store, bank.splits, show)
     manifest, config = bank.store.manifest, bank.config
     recipe, (n_train, _, _) = read_recipe(bank.store), manifest.split_sizes
     steps = float(np.mean([count_steps(recipe, arm.keep, n_train) for arm in bank.arms]))

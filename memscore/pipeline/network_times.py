@@ -17,11 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from cluster.pool import format_error
+from memscore.data.splits import Splits
 from memscore.models.architectures import count_parameters, embed
 from memscore.pipeline.jobs import build_model, make_training_run, read_recipe
-from memscore.pipeline.runner import Bank
 from memscore.pipeline.train_bank import choose_models_per_job
 from memscore.pipeline.work import Work
+from memscore.store.store import Store
 from memscore.training.device_data import DeviceImages, to_device
 from memscore.training.evaluation import build_forward, choose_evaluation_batch, evaluate_examples
 from memscore.training.loop import TrainingRun, is_stackable, train
@@ -94,16 +95,16 @@ class WorkCounter(TorchDispatchMode):
         return result
 
 
-def time_network(bank: Bank, show: ShowTiming = lambda line: None) -> NetworkTimes:
+def time_network(store: Store, splits: Splits, show: ShowTiming = lambda line: None) -> NetworkTimes:
     """Time steps and predictions of a bank's network on one core, with a few images of the training set.
 
     TimingError if the network raises an exception.
     """
-    name = bank.store.manifest.architecture
+    name = store.manifest.architecture
     show(f"timing {name} ...")
     started = time.perf_counter()
     with explain_timing_error(f"a few steps of {name}"):
-        times = time_parts(bank)
+        times = time_parts(store, splits)
     show(f"timing {name}: {time.perf_counter() - started:.1f} s")
     return times
 
@@ -117,11 +118,11 @@ def explain_timing_error(what: str) -> Generator[None, None, None]:
         raise TimingError(f"timing {what} failed: {format_error(error)}") from error
 
 
-def load_sample(bank: Bank, model: nn.Module, recipe: Recipe) -> tuple[DeviceImages, Tensor]:
+def load_sample(store: Store, splits: Splits, model: nn.Module, recipe: Recipe) -> tuple[DeviceImages, Tensor]:
     """Load a few training images and labels for the CPU, as many as a batch where these are small."""
     # Neither the size of the training set nor which examples a model has changes the time of a step. Not
     # load_on_device: its cache is of all images, and is read by the run that may follow.
-    manifest, splits = bank.store.manifest, bank.splits
+    manifest = store.manifest
     fitting = SAMPLE_BYTES // (4 * int(np.prod(manifest.input_shape)))
     n = min(len(splits.train), max(min(SAMPLE, fitting), min(recipe.batch, max(fitting, FIRST_IMAGES))))
     flat = is_stackable(model, recipe)
@@ -129,13 +130,13 @@ def load_sample(bank: Bank, model: nn.Module, recipe: Recipe) -> tuple[DeviceIma
     return data, torch.from_numpy(np.array(splits.train.labels[:n]))
 
 
-def time_parts(bank: Bank) -> NetworkTimes:
+def time_parts(store: Store, splits: Splits) -> NetworkTimes:
     """Time what NetworkTimes has; the caller explains errors."""
-    store, device = bank.store, torch.device("cpu")
+    device = torch.device("cpu")
     recipe, size = read_recipe(store), choose_models_per_job(store, "cpu")
     with single_threaded(), float32_matmul(device):
         models = [build_model(store, "size", m, device) for m in range(size)]
-        data, labels = load_sample(bank, models[0], recipe)
+        data, labels = load_sample(store, splits, models[0], recipe)
         everyone = np.ones(len(labels), dtype=bool)
         runs = [make_training_run(store, "size", m, model, everyone) for m, model in enumerate(models)]
         # 1. A model alone: few images at first, then as many as seconds allow.

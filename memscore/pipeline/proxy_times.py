@@ -94,12 +94,12 @@ def prepare_part(bank: Bank, name: str, times: NetworkTimes, affordable: int) ->
         batch = min(config.batch, held_out)
         n = min(batch, affordable, n_train)
         short, rows = replace(config, epochs=1, batch=n), np.arange(n)
-        data, labels = load_sample(bank, model, build_fine_tuning_recipe(config, n))
+        data, labels = load_sample(store, bank.splits, model, build_fine_tuning_recipe(config, n))
         # an upper bound: fine-tuning may stop early
         return TimedPart(
             run=lambda: fine_tune(model, data, labels, rows, short, rng), scale=config.epochs * held_out / n
         )
-    data, labels = load_sample(bank, model, recipe)
+    data, labels = load_sample(store, bank.splits, model, recipe)
     if name in INVERSIONS:
         options = build_inversion_options(bank.config, store.manifest.input_shape)
         candidates = min(options.candidates, n_train)

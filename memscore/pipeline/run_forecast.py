@@ -47,12 +47,12 @@ def forecast_seconds(bank: Bank, limit_s: float) -> float:
         if bound_s >= limit_s:
             return bound_s
         without_proxies = replace(bank, config=replace(bank.config, proxies=()))
-        times = time_network(bank)
+        times = time_network(bank.store, bank.splits)
         seconds += estimate_cost(without_proxies, 1, missing, times=times).trained.core_s
     for name in find_missing_proxies(bank, missing):
         # one after the other, since timing them all can take seconds
         if seconds < limit_s:
-            times = times or time_network(bank)
+            times = times or time_network(bank.store, bank.splits)
             seconds += missing.all_originals * time_proxies(bank, [name], times)[name].core_s
     return seconds
 

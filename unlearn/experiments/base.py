@@ -41,6 +41,7 @@ class Experiment:
         columns: columns of its rows that its tables show besides the usual ones.
         compares_proxies: whether it compares proxies, and a second bank if one is given.
         ranks_by_risk: whether RSU ranks in it, by a score if one is given.
+        after_sweeps: what it trains after its sweeps, which a dry run does not count; "" for nothing.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Experiment:
     columns: tuple[str, ...] = ()
     compares_proxies: bool = False
     ranks_by_risk: bool = False
+    after_sweeps: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -206,5 +206,6 @@ EXPERIMENT = Experiment(
     small_preset=Preset(size=210, algorithms=("neggrad-plus",), budget=10, tune_seeds=2, seeds=8),
     paper_preset=Preset(size=3000, algorithms=("neggrad-plus",), budget=20, tune_seeds=1, seeds=3),
     run=run,
+    after_sweeps=f"{ROUNDS} rounds of requests on each judged original, with an oracle for each round",
     columns=("gini", "round_wall_s"),
 )

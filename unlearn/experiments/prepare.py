@@ -3,13 +3,15 @@
 from dataclasses import dataclass, replace
 
 from cluster.pool import Pool
+from memscore.pipeline.network_times import ShowTiming
 from memscore.store.store import Store
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import Experiment, ExperimentResult, SweepRunner
 from unlearn.experiments.config import DEFAULT_SCORES, MEMORIZATION, PROXIES, ExperimentConfig
 from unlearn.experiments.registry import EXPERIMENTS, get_experiment
 from unlearn.trials.setup import ShowProgress, SplitsCache
-from unlearn.tuning.prepare import complete_score_name, prepare_sweep
+from unlearn.tuning.dry_run import SweepCost, SweepCounts, estimate_sweeps
+from unlearn.tuning.prepare import PreparedSweep, complete_score_name, prepare_sweep
 from unlearn.tuning.search import SearchBackend
 
 
@@ -22,14 +24,25 @@ class PreparedExperiment:
         config: its options.
         store: the user's bank.
         cache: the data that were read.
-        forecast_s: seconds of one core that its sweeps take.
+        sweeps: its sweeps, checked.
     """
 
     experiment: Experiment
     config: ExperimentConfig
     store: Store
     cache: SplitsCache
-    forecast_s: float
+    sweeps: tuple[PreparedSweep, ...]
+
+    def forecast(self) -> float:
+        """Forecast the seconds of one core that its sweeps take."""
+        return sum(sweep.forecast() for sweep in self.sweeps)
+
+    def estimate(self, show: ShowTiming) -> SweepCost:
+        """Estimate what its sweeps still take; what several of them need counts once. Nothing is written."""
+        counts = SweepCounts()
+        for sweep in self.sweeps:
+            sweep.count(counts)
+        return estimate_sweeps(counts, self.sweeps[0].context, show)
 
     def run(self, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress) -> ExperimentResult:
         """Run the experiment, and judge its claims."""
@@ -41,9 +54,10 @@ class PreparedExperiment:
         return replace(result, claims=self.experiment.check_claims(result.results, self.config))
 
 
-def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
+def prepare_experiment(config: ExperimentConfig, *, dry_run: bool = False) -> PreparedExperiment:
     """Check all options that need no model: those of the experiment, and of all its sweeps.
 
+    A dry run creates no store of changed data.
     Raises ValueError for an unknown name, an option that the experiment does not read, or one that a sweep rejects.
     """
     experiment = get_experiment(config.name)
@@ -73,16 +87,17 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
     if config.risk is not None:
         resolved = replace(resolved, risk=complete_score_name(store, config.risk))
     # 3. Every sweep is checked before the first one trains. Their data are read once, by the cache.
-    forecast_s = 0.0
     try:
-        for sweep_config in experiment.make_sweeps(resolved).values():
-            forecast_s += prepare_sweep(sweep_config, cache).forecast()
+        sweeps = tuple(
+            prepare_sweep(sweep_config, cache, dry_run=dry_run)
+            for sweep_config in experiment.make_sweeps(resolved).values()
+        )
     except ValueError as error:
         # A size that the preset brought is not the user's, so the message says where it comes from.
         if config.size is not None or not str(error).startswith("--size"):
             raise
         raise ValueError(f"{error}; --preset {config.preset} asks for that many, and --size for others") from None
-    return PreparedExperiment(experiment=experiment, config=resolved, store=store, cache=cache, forecast_s=forecast_s)
+    return PreparedExperiment(experiment=experiment, config=resolved, store=store, cache=cache, sweeps=sweeps)
 
 
 def depends_on_score(experiment: Experiment, config: ExperimentConfig) -> bool:

@@ -40,7 +40,7 @@ def fixed_times(monkeypatch):
     )
     assert times.original_step.core_s == 10
     for module in (dry_run, run_forecast):
-        monkeypatch.setattr(module, "time_network", lambda bank, *show: times)
+        monkeypatch.setattr(module, "time_network", lambda *_: times)
     monkeypatch.setattr(dry_run, "MODEL_S", 0.0)
     return times
 
@@ -140,12 +140,13 @@ def test_an_inversion_gain_counts_two_attacks_two_trainings_and_what_they_store(
 def test_operations_and_activations_of_a_network_are_counted(tmp_path):
     """Of a network of one hidden layer on 64 pixels, by hand: 2 N a weight forward, as many for each gradient."""
     bank = prepare(tmp_path, replace(SMALL, arch="mlp-32"))
-    times, first, last = time_network(bank), 64 * 32, 32 * 10
+    times, first, last = time_network(bank.store, bank.splits), 64 * 32, 32 * 10
     assert times.predicted_image.flops == 2 * (first + last)
     assert times.step.flops == 32 * (4 * first + 6 * last)  # the pixels need no gradient
     assert times.step.core_s > 0
     assert times.parameters == first + last + 32 + 10
-    deep = time_network(prepare(tmp_path, replace(CNN, arch="cnn-4")))
+    bank = prepare(tmp_path, replace(CNN, arch="cnn-4"))
+    deep = time_network(bank.store, bank.splits)
     # the images, what the convolution, the pooling with its indices and the ReLU keep, and the probabilities
     assert 4 * (64 + 256) <= deep.activation_bytes <= 4 * (64 + 256 + 4 * 64 + 3 * 64 + 40)
 
@@ -161,7 +162,8 @@ def test_a_large_network_is_timed_with_few_images(tmp_path, monkeypatch):
 
     monkeypatch.setattr(network_times, "train", record)
     monkeypatch.setattr(network_times, "STEP_BUDGET_S", 0.0)
-    times = time_network(prepare(tmp_path, replace(CNN, train_limit=1000, batch=256)))
+    bank = prepare(tmp_path, replace(CNN, train_limit=1000, batch=256))
+    times = time_network(bank.store, bank.splits)
     assert set(batches) == {2}
     assert times.original_step.core_s == times.step.core_s > 0
     assert times.trained_image.core_s * 256 == pytest.approx(times.step.core_s - times.lone_step.core_s)
