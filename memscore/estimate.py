@@ -23,6 +23,7 @@ from cluster.launch import (
 )
 from cluster.session import is_submitted_job
 from memscore.cli.command_line import call_command, get_command_line
+from memscore.pipeline.cards import CardOptions
 from memscore.pipeline.config import BankConfig
 from memscore.tables.console import open_console
 
@@ -33,17 +34,20 @@ EXAMPLE = "--data cifar10 --arch resnet18 --models 64 --dry-run"
 def estimate_bank(
     plan: Annotated[BankConfig, tyro.conf.arg(name="")],
     options: Annotated[PoolOptions, tyro.conf.arg(name="")],
+    cards: Annotated[CardOptions, tyro.conf.arg(name="")],
 ) -> int:
     """Train a bank of subset models, store their predictions, and score every example.
 
     Args:
         plan: the bank.
         options: where its jobs run.
+        cards: what a dry run is priced for.
 
     Returns:
         Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
     """
     local = validate_pool_options(options)
+    cards.require_dry_run(dry_run=plan.dry_run)
     with quiet_interrupt_during_imports():
         from memscore.monitoring.progress import monitor_pool
         from memscore.monitoring.prometheus import describe_metrics
@@ -53,6 +57,7 @@ def estimate_bank(
         from memscore.pipeline.runner import estimate, prepare_bank, prepare_store
         from memscore.store.visibility import require_visible_on_all_nodes
         from memscore.tables import bank_tables
+        from memscore.tables.cost_table import print_cost, show_timing
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
 
@@ -62,7 +67,8 @@ def estimate_bank(
     bank_tables.print_heading(console, bank)
     options = choose_pool(options, partial(forecast_bank, bank))
     if plan.dry_run:
-        bank_tables.print_cost(console, estimate_cost(bank, estimate_worker_count(options, local=local)))
+        cost = estimate_cost(bank, estimate_worker_count(options, local=local), show=show_timing)
+        print_cost(console, cost, cards)
         return 0
     with ExitStack() as stack:
         stack.enter_context(record_run(bank.store.folder, get_command_line()))

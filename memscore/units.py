@@ -15,8 +15,8 @@ def format_duration(seconds: float) -> str:
     Returns:
         Such as "1.3 s"; "-" where it is unknown.
 
-    >>> [format_duration(s) for s in (0, 0.004, 0.11, 1.3, 59, 61, 756 * 60, 15_000, 200_000, float("nan"))]
-    ['0 s', '4 ms', '0.11 s', '1.3 s', '59 s', '1 min', '12.6 h', '4.2 h', '2.3 days', '-']
+    >>> [format_duration(s) for s in (0, 0.004, 0.11, 1.3, 59, 61, 756 * 60, 200_000, 9e7, float("nan"))]
+    ['0 s', '4 ms', '0.11 s', '1.3 s', '59 s', '1 min', '12.6 h', '2.3 days', '2.9 years', '-']
     """
     if not math.isfinite(seconds):
         return "-"
@@ -28,7 +28,9 @@ def format_duration(seconds: float) -> str:
         if seconds < limit:
             # 59.7 s would be written as 60 s, which is a minute
             return f"{_round_digits(seconds / size, 2 if seconds < 10 * size else 3)} {unit}"
-    return f"{_round_digits(seconds / 86_400, 2)} days"
+    if seconds < 2 * 31_557_600:
+        return f"{_round_digits(seconds / 86_400, 2)} days"
+    return f"{_round_digits(seconds / 31_557_600, 2)} years"
 
 
 def format_rate(per_s: float) -> str:

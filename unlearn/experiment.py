@@ -11,8 +11,9 @@ if __name__ == "__main__":
 
 import tyro
 
-from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
+from cluster.launch import PoolOptions, choose_pool, estimate_worker_count, open_pool_and_search, validate_pool_options
 from memscore.cli.command_line import call_command, get_command_line
+from memscore.pipeline.cards import DryRunOptions
 from memscore.tables.console import open_console
 from unlearn.experiments.config import ExperimentConfig
 
@@ -23,28 +24,38 @@ EXAMPLE = "rum ~/memscore/digits"
 def run_experiment(
     config: Annotated[ExperimentConfig, tyro.conf.arg(name="")],
     options: Annotated[PoolOptions, tyro.conf.arg(name="")],
+    dry: Annotated[DryRunOptions, tyro.conf.arg(name="")],
 ) -> int:
     """Run an experiment of a paper on a bank, and judge which of its claims hold there.
 
     Args:
         config: the experiment.
         options: where its jobs run.
+        dry: whether it is only estimated, and what that is priced for.
 
     Returns:
         Exit code: 0, or 1 if a part of it is missing; a claim of the paper that fails is a result.
     """
-    validate_pool_options(options)
+    local = validate_pool_options(options)
+    dry.check_used()
     with quiet_interrupt_during_imports():
         from memscore.monitoring.run_log import record_run
         from memscore.store.visibility import require_visible_on_all_nodes
+        from memscore.tables.cost_table import show_timing
         from memscore.tables.outlying_line import print_outlying_models
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
         from unlearn.experiments.prepare import prepare_experiment
         from unlearn.experiments.tables import print_experiment, write_experiment
+        from unlearn.tuning.cost_tables import print_sweep_cost
 
-    experiment = prepare_experiment(config)
-    options = choose_pool(options, lambda limit_s: experiment.forecast_s)
+    console = open_console()
+    experiment = prepare_experiment(config, dry_run=dry.dry_run)
+    options = choose_pool(options, lambda limit_s: experiment.forecast())
+    if dry.dry_run:
+        cost, workers = experiment.estimate(show_timing), estimate_worker_count(options, local=local)
+        print_sweep_cost(console, cost, workers, dry, after=experiment.experiment.after_sweeps)
+        return 0
     with ExitStack() as stack:
         stack.enter_context(experiment.store.lock())
         stack.enter_context(record_run(experiment.store.folder, get_command_line()))
@@ -52,7 +63,6 @@ def run_experiment(
         require_visible_on_all_nodes(experiment.store, session.run_on_each_node)
         result = experiment.run(session.pool, search, session.device, ProgressBar)
         path = write_experiment(experiment.store, experiment.experiment, experiment.config, result)
-    console = open_console()
     print_experiment(
         console,
         experiment.experiment,

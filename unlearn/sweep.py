@@ -11,8 +11,9 @@ if __name__ == "__main__":
 
 import tyro
 
-from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
+from cluster.launch import PoolOptions, choose_pool, estimate_worker_count, open_pool_and_search, validate_pool_options
 from memscore.cli.command_line import call_command, get_command_line
+from memscore.pipeline.cards import DryRunOptions
 from memscore.tables.console import open_console
 from unlearn.tuning.config import SweepConfig
 
@@ -23,27 +24,38 @@ EXAMPLE = "~/memscore/digits --forget memorization_k0.500:high --algorithms fine
 def run_sweep(
     config: Annotated[SweepConfig, tyro.conf.arg(name="")],
     options: Annotated[PoolOptions, tyro.conf.arg(name="")],
+    dry: Annotated[DryRunOptions, tyro.conf.arg(name="")],
 ) -> int:
     """Tune every method on some originals and a forget set, with and without an oracle; judge it on others.
 
     Args:
         config: the sweep.
         options: where its jobs run.
+        dry: whether it is only estimated, and what that is priced for.
 
     Returns:
         Exit code: 0, or 1 if a trial failed, a judged one diverged, or all runs of a method diverged.
     """
-    validate_pool_options(options)
+    local = validate_pool_options(options)
+    dry.check_used()
     with quiet_interrupt_during_imports():
         from memscore.monitoring.run_log import record_run
         from memscore.store.visibility import require_visible_on_all_nodes
+        from memscore.tables.cost_table import show_timing
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
+        from unlearn.tuning.cost_tables import print_sweep_cost
+        from unlearn.tuning.dry_run import estimate_sweeps
         from unlearn.tuning.prepare import prepare_sweep
         from unlearn.tuning.tables import print_sweep
 
-    sweep = prepare_sweep(config)
+    console = open_console()
+    sweep = prepare_sweep(config, dry_run=dry.dry_run)
     options = choose_pool(options, lambda limit_s: sweep.forecast())
+    if dry.dry_run:
+        cost = estimate_sweeps(sweep.count(), sweep.context, show_timing)
+        print_sweep_cost(console, cost, estimate_worker_count(options, local=local), dry)
+        return 0
     with ExitStack() as stack:
         stack.enter_context(sweep.context.bank_store.lock())
         stack.enter_context(record_run(sweep.context.bank_store.folder, get_command_line()))
@@ -51,7 +63,7 @@ def run_sweep(
         require_visible_on_all_nodes(sweep.context.bank_store, session.run_on_each_node)
         result = sweep.run(session.pool, search, session.device, ProgressBar)
     folder = f"{sweep.context.store.folder.display_name}/{sweep.path}"
-    return print_sweep(open_console(), result, folder)
+    return print_sweep(console, result, folder)
 
 
 def main(arguments: list[str] | None = None, prog: str = PROG) -> int:

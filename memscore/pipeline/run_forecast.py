@@ -9,16 +9,17 @@ import torch
 
 from memscore.models.architectures import count_parameters
 from memscore.pipeline.config import build_inversion_options
-from memscore.pipeline.dry_run import MissingModels, TimingError, count_missing_models, estimate_cost, time_proxies
+from memscore.pipeline.dry_run import SCORED_CELLS_PER_S, MissingModels, count_missing_models, estimate_cost
 from memscore.pipeline.jobs import OriginalJob, build_model, compute_job_key, read_recipe
+from memscore.pipeline.network_times import TimingError, time_network
 from memscore.pipeline.proxy_jobs import build_proxy_jobs, is_proxy_stored
+from memscore.pipeline.proxy_times import time_proxies
 from memscore.pipeline.runner import Bank
 from memscore.proxies.registry import select_proxies
 from memscore.training.recipes import count_steps
 
 _log = logging.getLogger(__name__)
 FLOPS = 5e11  # floating-point operations in a second, more than a core of today reaches
-SCORED_CELLS_PER_S = 1.5e6  # models x examples that one core scores, attacks included
 
 
 def forecast_bank(bank: Bank, limit_s: float) -> float:
@@ -39,17 +40,20 @@ def forecast_seconds(bank: Bank, limit_s: float) -> float:
     """Forecast as forecast_bank; TimingError if the network or a proxy raises an exception."""
     missing, (n_train, _, _) = count_missing_models(bank, 1), bank.store.manifest.split_sizes
     seconds = missing.planned * n_train / SCORED_CELLS_PER_S
+    times = None
     if missing.planned > missing.stored or missing.originals:
         # A large network or data set is recognised without a step, which could take seconds itself.
         bound_s = seconds + compute_least_seconds(bank, missing)
         if bound_s >= limit_s:
             return bound_s
         without_proxies = replace(bank, config=replace(bank.config, proxies=()))
-        seconds += estimate_cost(without_proxies, 1, missing).core_s
+        times = time_network(bank.store, bank.splits)
+        seconds += estimate_cost(without_proxies, 1, missing, times=times).trained.core_s
     for name in find_missing_proxies(bank, missing):
         # one after the other, since timing them all can take seconds
         if seconds < limit_s:
-            seconds += missing.all_originals * time_proxies(bank, [name])[name]
+            times = times or time_network(bank.store, bank.splits)
+            seconds += missing.all_originals * time_proxies(bank, [name], times)[name].core_s
     return seconds
 
 

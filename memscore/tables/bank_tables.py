@@ -10,7 +10,6 @@ from memscore.data.class_summary import describe_classes, describe_constant_imag
 from memscore.data.duplicates import count_copies
 from memscore.pipeline.bank_reports import EstimateResult
 from memscore.pipeline.config import MAX_MODELS
-from memscore.pipeline.dry_run import CostEstimate
 from memscore.pipeline.jobs import read_recipe
 from memscore.pipeline.output_check import format_output_warning
 from memscore.pipeline.precision import DEFAULT_RMSES, ForecastCheck, PrecisionForecast
@@ -73,27 +72,6 @@ def format_goal(bank: Bank) -> str:
         return format_count(bank.count, "model")
     maximum = "" if bank.config.models is None else f", at most {format_count(bank.count, 'model')}"
     return f"until RMSE {bank.config.until_rmse:g}{maximum}"
-
-
-def print_cost(console: Console, estimate: CostEstimate) -> None:
-    """Print what a run would cost."""
-    missing = estimate.planned - estimate.stored
-    lines = (
-        f"to do  {missing} of {format_count(estimate.planned, 'model')}, "
-        f"about {format_duration(estimate.seconds)} each on one core of this machine",
-        f"time   about {format_duration(estimate.wall_s)} with {format_count(estimate.workers, 'worker')}, "
-        "originals included",
-        *(f"proxy  {name}: about {format_duration(s)} per original" for name, s in estimate.proxies.items()),
-        f"disk   about {format_size(estimate.bytes)} in all",
-        *(
-            ["more   what the requested RMSE takes is known after these first models"]
-            if estimate.only_first_models
-            else ()
-        ),
-        "nothing was written",
-    )
-    for line in lines:
-        print_line(console, line, indent=LABEL_WIDTH)
 
 
 def print_forecast(console: Console, forecast: PrecisionForecast, target_rmse: float | None) -> None:

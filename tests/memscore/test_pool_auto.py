@@ -97,7 +97,7 @@ def test_a_large_bank_is_planned_for_ray_workers(tmp_path, capsys):
     assert f"with {os.cpu_count()} workers" in output
     code, output = here(f"{FLAGS} --models 4 --dry-run --store {tmp_path / 'bank'}", capsys)
     assert code == 0
-    assert "with 1 workers" in output
+    assert "with 1 worker," in output
 
 
 def test_where_ray_does_not_start_the_bank_is_finished_in_this_process(tmp_path, monkeypatch, capsys):

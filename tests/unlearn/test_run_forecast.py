@@ -97,4 +97,4 @@ def test_an_experiment_takes_as_long_as_its_sweeps(store):
     experiment = prepare_experiment(replace(config, tune_seeds=1, seeds=2))
     sweeps = experiment.experiment.make_sweeps(experiment.config)
     assert len(sweeps) > 1
-    assert experiment.forecast_s == pytest.approx(sum(prepare_sweep(each).forecast() for each in sweeps.values()))
+    assert experiment.forecast() == pytest.approx(sum(prepare_sweep(each).forecast() for each in sweeps.values()))

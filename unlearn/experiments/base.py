@@ -43,6 +43,7 @@ class Experiment:
         compares_proxies: whether it compares proxies, and a second bank if one is given.
         ranks_by_risk: whether RSU ranks in it, by a score if one is given.
         check_size: (size, training examples) raises SizeTooLargeError where its sweeps fit and the whole does not.
+        after_sweeps: what it trains after its sweeps, which a dry run does not count; "" for nothing.
     """
 
     source: str
@@ -57,6 +58,7 @@ class Experiment:
     compares_proxies: bool = False
     ranks_by_risk: bool = False
     check_size: Callable[[int, int], None] | None = None
+    after_sweeps: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

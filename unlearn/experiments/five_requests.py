@@ -212,5 +212,6 @@ EXPERIMENT = Experiment(
     paper_preset=Preset(size=3000, algorithms=("neggrad-plus",), budget=20, tune_seeds=1, seeds=3),
     run=run,
     check_size=check_rounds,
+    after_sweeps=f"{ROUNDS} rounds of requests on each judged original, with an oracle for each round",
     columns=("gini", "round_wall_s"),
 )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from cluster.pool import Pool
+from memscore.pipeline.network_times import ShowTiming
 from memscore.store.store import Store
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import Experiment, ExperimentResult, SweepRunner
@@ -12,6 +13,7 @@ from unlearn.forget_sets import SizeTooLargeError
 from unlearn.trials.default_forget_set import find_largest_size
 from unlearn.trials.default_scores import find_default_score
 from unlearn.trials.setup import ShowProgress, SplitsCache
+from unlearn.tuning.dry_run import SweepCost, SweepCounts, estimate_sweeps
 from unlearn.tuning.prepare import PreparedSweep, complete_score_name, prepare_sweep
 from unlearn.tuning.search import SearchBackend
 
@@ -25,7 +27,7 @@ class PreparedExperiment:
         config: its options.
         store: the user's bank.
         cache: the data that were read.
-        forecast_s: seconds of one core that its sweeps take.
+        sweeps: its sweeps, checked.
         notes: lines on what was decided for the user.
     """
 
@@ -33,8 +35,19 @@ class PreparedExperiment:
     config: ExperimentConfig
     store: Store
     cache: SplitsCache
-    forecast_s: float
+    sweeps: tuple[PreparedSweep, ...]
     notes: tuple[str, ...] = ()
+
+    def forecast(self) -> float:
+        """Forecast the seconds of one core that its sweeps take."""
+        return sum(sweep.forecast() for sweep in self.sweeps)
+
+    def estimate(self, show: ShowTiming) -> SweepCost:
+        """Estimate what its sweeps still take; what several of them need counts once. Nothing is written."""
+        counts = SweepCounts()
+        for sweep in self.sweeps:
+            sweep.count(counts)
+        return estimate_sweeps(counts, self.sweeps[0].context, show)
 
     def run(self, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress) -> ExperimentResult:
         """Run the experiment, and judge its claims."""
@@ -50,9 +63,10 @@ class PreparedExperiment:
         )
 
 
-def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
+def prepare_experiment(config: ExperimentConfig, *, dry_run: bool = False) -> PreparedExperiment:
     """Check all options that need no model: those of the experiment, and of all its sweeps.
 
+    A dry run creates no store of changed data.
     Raises ValueError for an unknown name, an option that the experiment does not read, or one that a sweep rejects.
     """
     experiment = get_experiment(config.name)
@@ -86,13 +100,13 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
     # 3. Every sweep is checked before the first one trains. Their data are read once, by the cache.
     notes = []
     try:
-        sweeps = prepare_sweeps(experiment, resolved, store, cache)
+        sweeps = prepare_sweeps(experiment, resolved, store, cache, dry_run=dry_run)
     except SizeTooLargeError as error:
         # A size that the preset brought is not the user's: the bank decides how much of it is possible.
         if config.size is not None:
             raise
         asked = resolved.size
-        resolved, sweeps = reduce_size(experiment, resolved, store, cache, error)
+        resolved, sweeps = reduce_size(experiment, resolved, store, cache, error, dry_run=dry_run)
         notes.append(
             f"--size {resolved.size}: the bank has no disjoint forget sets of the {asked} that --preset "
             f"{config.preset} asks for; with more memorized examples, as of a larger data set, there are larger ones"
@@ -102,34 +116,42 @@ def prepare_experiment(config: ExperimentConfig) -> PreparedExperiment:
         config=resolved,
         store=store,
         cache=cache,
-        forecast_s=sum(sweep.forecast() for sweep in sweeps),
+        sweeps=tuple(sweeps),
         notes=tuple(notes),
     )
 
 
 def prepare_sweeps(
-    experiment: Experiment, config: ExperimentConfig, store: Store, cache: SplitsCache
+    experiment: Experiment, config: ExperimentConfig, store: Store, cache: SplitsCache, *, dry_run: bool
 ) -> list[PreparedSweep]:
     """Check the size and every sweep of an experiment, whose options are resolved."""
     if experiment.check_size and config.size is not None:
         experiment.check_size(config.size, store.manifest.split_sizes[0])
-    return [prepare_sweep(sweep_config, cache) for sweep_config in experiment.make_sweeps(config).values()]
+    sweeps = experiment.make_sweeps(config).values()
+    return [prepare_sweep(sweep_config, cache, dry_run=dry_run) for sweep_config in sweeps]
 
 
 def reduce_size(
-    experiment: Experiment, config: ExperimentConfig, store: Store, cache: SplitsCache, error: SizeTooLargeError
+    experiment: Experiment,
+    config: ExperimentConfig,
+    store: Store,
+    cache: SplitsCache,
+    error: SizeTooLargeError,
+    *,
+    dry_run: bool,
 ) -> tuple[ExperimentConfig, list[PreparedSweep]]:
     """Find the largest size below the preset's for which all sweeps of an experiment have their forget sets.
 
     Returns the options with it, and the sweeps. Raises the error of the preset's size where there is none.
     """
-    size = find_largest_size(
-        config.size or 0, lambda size: prepare_sweeps(experiment, replace(config, size=size), store, cache)
-    )
+
+    def prepare(size: int) -> list[PreparedSweep]:
+        return prepare_sweeps(experiment, replace(config, size=size), store, cache, dry_run=dry_run)
+
+    size = find_largest_size(config.size or 0, prepare)
     if not size:
         raise error
-    smaller = replace(config, size=size)
-    return smaller, prepare_sweeps(experiment, smaller, store, cache)
+    return replace(config, size=size), prepare(size)
 
 
 def depends_on_score(experiment: Experiment, config: ExperimentConfig) -> bool:

@@ -171,11 +171,12 @@ def open_context(
     scores_of: str | None = None,
     with_copies: bool = False,
     cache: SplitsCache | None = None,
+    dry_run: bool = False,
 ) -> UnlearningContext:
     """Read the data of a bank, with the changes that a forget set makes to them.
 
     Raises ValueError for data that cannot be read again, or scores of other data; the caller checks the forget set.
-    Without a cache the data are read anew.
+    Without a cache the data are read anew. A dry run creates no store of changed data.
     """
     require_same_network(bank_store)
     splits = (cache or SplitsCache()).read(bank_store, data, folder)
@@ -187,9 +188,13 @@ def open_context(
         splits, injected = inject_forget_set(forget, size, splits, seed)
         manifest = replace(bank_store.manifest, fingerprint=splits.fingerprint, label_changes=splits.label_changes)
         slug = "-".join("".join(c if c.isalnum() else " " for c in injected.name).split())
-        trial_store = Store.create(f"{bank_store.url}/scenarios/{slug}-s{seed}", manifest, build_examples_table(splits))
-        load_start_weights(bank_store)
-        store_start_weights(trial_store)
+        url = f"{bank_store.url}/scenarios/{slug}-s{seed}"
+        if dry_run:
+            trial_store = Store.open_or_plan(url, manifest)
+        else:
+            trial_store = Store.create(url, manifest, build_examples_table(splits))
+            load_start_weights(bank_store)
+            store_start_weights(trial_store)
     return UnlearningContext(
         forget=forget,
         size=size,

@@ -22,6 +22,7 @@ from unlearn.trials.setup import (
     zero_embeddings,
 )
 from unlearn.tuning.config import DEFAULT_VARIANTS, SweepConfig
+from unlearn.tuning.dry_run import SweepCounts, count_sweep
 from unlearn.tuning.methods import CENTROID, Method, build_methods
 from unlearn.tuning.results import claim_sweep_folder, resolve_sweep_folder, write_sweep
 from unlearn.tuning.runner import Sweep, check_sweep
@@ -39,6 +40,10 @@ class PreparedSweep:
     context: UnlearningContext
     methods: list[Method]
     path: str
+
+    def count(self, counts: SweepCounts | None = None) -> SweepCounts:
+        """Count what the sweep would train and run, added to what other sweeps need."""
+        return count_sweep(self.config, self.context, self.methods, counts)
 
     def forecast(self) -> float:
         """Forecast the seconds of one core that the sweep takes: of its whole budget, unless it was run before."""
@@ -70,11 +75,12 @@ class PreparedSweep:
         return result
 
 
-def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> PreparedSweep:
+def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None, *, dry_run: bool = False) -> PreparedSweep:
     """Open the store and check all options that need no model; nothing is written yet.
 
-    Without a cache the data are read anew. Raises ValueError for an unknown name, a score missing from the store, more
-    parts than examples to forget, a budget of 0, or the folder of another sweep.
+    Without a cache the data are read anew. A dry run creates no store of changed data. Raises ValueError for an unknown
+    name, a score missing from the store, more parts than examples to forget, a budget of 0, or the folder of another
+    sweep.
     """
     # The order is from cheap to costly: options alone, the manifest, the data set, scores.
     check_counts(config)
@@ -97,6 +103,7 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None) -> Prep
         scores_of=config.scores_of,
         with_copies=config.with_copies,
         cache=cache,
+        dry_run=dry_run,
     )
     notes = []
     if config.forget is None:

@@ -151,6 +151,7 @@ class Sweep:
         methods: Sequence[Method],
         device: str,
         show_progress: ShowProgress = no_progress,
+        read_embeddings: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         self.config, self.context, self.methods = config, context, methods
         self.device, self.show_progress = device, show_progress
@@ -158,6 +159,7 @@ class Sweep:
         self.judged_indices = config.get_judged_originals(draws_labels=any(method.draws_labels for method in methods))
         self.failed: list[str] = []
         self.read_score = make_score_reader(context)
+        self.read_embeddings = read_embeddings or self.read_stored_embeddings
 
     def run(self, pool: Pool, backend: SearchBackend) -> SweepResult:
         """Train what is missing, tune every method, and judge it.
@@ -176,10 +178,11 @@ class Sweep:
             "originals",
         )
         # 2. Both forget sets, by the first original's embeddings, and all oracles in one run of the pool.
-        judged_set = self.context.select_forget_set(lambda: self._read_embeddings(0))
-        tuning_set = select_tuning_set(self.config, self.context, judged_set, lambda: self._read_embeddings(0))
+        judged_set = self.context.select_forget_set(lambda: self.read_embeddings(0))
+        tuning_set = select_tuning_set(self.config, self.context, judged_set, lambda: self.read_embeddings(0))
         check_matched_classes(self.config, self.context, tuning_set)
-        self._train_oracles(tuning_set, judged_set, pool)
+        oracle_jobs = self.list_oracle_jobs(tuning_set, judged_set)
+        require_reference_models(self.context, oracle_jobs, pool, self.show_progress, "oracles")
         # 3. Tune level by level: a step can be searched only when the step before it is chosen.
         states = [
             MethodProgress(method=method, select=select) for method in self.methods for select in self.config.selections
@@ -205,20 +208,20 @@ class Sweep:
             notes=tuple(filter(None, (*self.context.notes, *notes))),
         )
 
-    def _read_embeddings(self, index: int) -> np.ndarray:
+    def read_stored_embeddings(self, index: int) -> np.ndarray:
         """Read what the last layer of an original reads of each training example."""
         key = compute_job_key(self.store, OriginalJob(store=self.store.url, index=index))
         return read_embeddings(self.store, key)
 
-    def _split(self, method: Method, forget: ForgetSet, index: int) -> Parts:
+    def split(self, method: Method, forget: ForgetSet, index: int) -> Parts:
         """Split a forget set into the parts of a method, in their order."""
         partition = method.partition
         return partition.split(
-            forget.rows, self.read_score, lambda: self._read_embeddings(index), self.config.seed, index
+            forget.rows, self.read_score, lambda: self.read_embeddings(index), self.config.seed, index
         )
 
-    def _train_oracles(self, tuning_set: ForgetSet, judged_set: ForgetSet, pool: Pool) -> None:
-        """Train every oracle of searches and judged trials, in one run of the pool."""
+    def list_oracle_jobs(self, tuning_set: ForgetSet, judged_set: ForgetSet) -> list[OriginalJob]:
+        """List the jobs of all oracles of searches and judged trials, and of their originals."""
         jobs: dict[OriginalJob, None] = {}
         # The two sets may be the same.
         groups = (tuning_set, self.config.tuning_originals, True), (judged_set, self.judged_indices, False)
@@ -226,17 +229,15 @@ class Sweep:
             for index in indices:
                 sets = [forget.rows]
                 for method in self.methods:
-                    parts = self._split(method, forget, index)
+                    parts = self.split(method, forget, index)
                     # A step is compared with the oracle of the parts forgotten so far, so every prefix needs one.
                     stepwise = method.tuning == "steps" if tuning else self.config.dynamics
                     if stepwise:
                         sets += [merge_parts(parts[:number]) for number in range(1, len(parts))]
                 jobs |= dict.fromkeys(build_reference_jobs(self.store, sets, [index], self.device))
-        require_reference_models(self.context, list(jobs), pool, self.show_progress, "oracles")
+        return list(jobs)
 
-    def _make_trial(
-        self, method: Method, steps: Sequence[tuple[str, Params]], parts: Parts, **more: Any
-    ) -> TrialConfig:
+    def make_trial(self, method: Method, steps: Sequence[tuple[str, Params]], parts: Parts, **more: Any) -> TrialConfig:
         """Make the trial that ends a sequence of steps over the first parts."""
         rows = parts[: len(steps)]
         before = tuple(
@@ -258,12 +259,12 @@ class Sweep:
             **more,
         )
 
-    def _next_searches(self, state: MethodProgress, forget: ForgetSet) -> Iterator[tuple[str, HyperparameterSearch]]:
+    def list_searches(self, state: MethodProgress, forget: ForgetSet) -> Iterator[tuple[str, HyperparameterSearch]]:
         """Yield the searches of a method's next level, with the algorithm of each."""
         method = state.method
         # tpe learns from an objective, so each selection has its own search; others share one.
         guide: Any = state.select if self.config.sampler == "tpe" else ""
-        parts_by_original = [self._split(method, forget, index) for index in self.config.tuning_originals]
+        parts_by_original = [self.split(method, forget, index) for index in self.config.tuning_originals]
         common: dict[str, Any] = {
             "forget_set": forget.name,
             "by_class": forget.by_class,
@@ -276,7 +277,7 @@ class Sweep:
             names = [method.list_candidates(number)[0] for number in range(method.partition.k)]
             steps = [(name, method.fixed_params(name)) for name in names]
             trials = [
-                self._make_trial(method, steps, parts, index=i, **common)
+                self.make_trial(method, steps, parts, index=i, **common)
                 for i, parts in zip(self.config.tuning_originals, parts_by_original, strict=True)
             ]
             yield (
@@ -291,7 +292,7 @@ class Sweep:
             steps = [*state.steps, (name, method.fixed_params(name))]
             trials = [
                 # All configurations of a later step resume from the same stored model after the earlier steps.
-                self._make_trial(method, steps, parts, index=i, save_checkpoints=level > 0, **common)
+                self.make_trial(method, steps, parts, index=i, save_checkpoints=level > 0, **common)
                 for i, parts in zip(self.config.tuning_originals, parts_by_original, strict=True)
             ]
             yield name, HyperparameterSearch(trials=tuple(trials), guide=guide)
@@ -301,7 +302,7 @@ class Sweep:
         requested = [
             (state, name, search, search.key(self.store))
             for state in states
-            for name, search in self._next_searches(state, forget)
+            for name, search in self.list_searches(state, forget)
         ]
         # Methods and selections that need the same search share its key: it is run once.
         searches = {key: search for _, _, search, key in requested}
@@ -321,9 +322,9 @@ class Sweep:
                     len(state.steps) + 1, [results[key] for owner, _, _, key in requested if owner is state]
                 )
             else:
-                self._advance(state, *best)
+                self.advance(state, *best)
 
-    def _advance(
+    def advance(
         self, state: MethodProgress, result: ConfigResult, search: HyperparameterSearch, results: Sequence[ConfigResult]
     ) -> None:
         """Add the chosen configuration to the state; boundaries are not noted if all results are equal."""
@@ -370,10 +371,8 @@ class Sweep:
             raise FileNotFoundError(f"trial {trial} was removed while the sweep ran; the same command makes it again")
         return row
 
-    def _run_judged_trials(
-        self, states: Sequence[MethodProgress], forget: ForgetSet, pool: Pool
-    ) -> tuple[list[Row], list[str]]:
-        """Run the chosen configurations on originals and a forget set that were not used for tuning."""
+    def plan_judged_trials(self, states: Sequence[MethodProgress], forget: ForgetSet) -> list[tuple[TrialConfig, Row]]:
+        """Plan the chosen configurations on other originals and another forget set: trials, columns of their rows."""
         common: dict[str, Any] = {
             "forget_set": forget.name,
             "by_class": forget.by_class,
@@ -384,12 +383,12 @@ class Sweep:
         for index in self.judged_indices:
             for name in (ORACLE, ORIGINAL):
                 reference = Method(plan=(name,), variant="")
-                trial = self._make_trial(reference, [(name, ())], (forget.rows,), index=index, **common)
+                trial = self.make_trial(reference, [(name, ())], (forget.rows,), index=index, **common)
                 planned.append((trial, identity_columns(reference, 0, "", 0, 0)))
         for state in (state for state in states if not state.end_reason):
             for index in self.config.get_judged_originals(draws_labels=state.method.draws_labels):
-                parts = self._split(state.method, forget, index)
-                whole = self._make_trial(
+                parts = self.split(state.method, forget, index)
+                whole = self.make_trial(
                     state.method, state.steps, parts, index=index, save_model=self.config.dynamics, **common
                 )
                 # With --dynamics each prefix of a sequence is a row, else the whole sequence alone.
@@ -397,6 +396,13 @@ class Sweep:
                 for number in range(first, len(state.steps) + 1):
                     columns = identity_columns(state.method, len(state.steps), state.select, number, 0)
                     planned.append((whole.truncate(number), columns))
+        return planned
+
+    def _run_judged_trials(
+        self, states: Sequence[MethodProgress], forget: ForgetSet, pool: Pool
+    ) -> tuple[list[Row], list[str]]:
+        """Run the chosen configurations on originals and a forget set that were not used for tuning."""
+        planned = self.plan_judged_trials(states, forget)
         # Selections may choose the same configuration: one trial, a row for each.
         trials = list(dict.fromkeys(trial for trial, _ in planned))
         with self.show_progress("judged trials") as progress:

@@ -234,7 +234,7 @@ def test_a_worker_refuses_too(tmp_path, arch):
 def test_the_command_plans_for_the_workers_device(monkeypatch, capsys):
     """On a machine with a GPU; nothing is trained."""
     monkeypatch.setattr("memscore.training.numerics.resolve_device", lambda requested: "cuda")
-    monkeypatch.setattr("memscore.tables.bank_tables.print_cost", lambda *_: None)
+    monkeypatch.setattr("memscore.tables.cost_table.print_cost", lambda *_: None)
     flags = "--pool serial --dry-run --train-limit 200 --originals 0 --arch cnn-4 --recipe rsu-mnist --batch 20"
     code, said = here(flags, capsys)
     assert code == 0

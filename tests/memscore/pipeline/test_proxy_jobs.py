@@ -10,6 +10,7 @@ from rich.console import Console
 from cluster.pool import SerialPool
 from memscore import estimate as estimate_command
 from memscore.data.splits import split_halves
+from memscore.pipeline.cards import CardOptions
 from memscore.pipeline.dry_run import estimate_cost
 from memscore.pipeline.jobs import build_model, load_on_device, make_training_run, read_recipe
 from memscore.pipeline.proxy_jobs import build_proxy_jobs
@@ -22,6 +23,7 @@ from memscore.proxies.scores import write_mean_score
 from memscore.proxies.storage import INVERSIONS, InversionOptions
 from memscore.score_registry import SCORES
 from memscore.tables import bank_tables
+from memscore.tables.cost_table import print_cost
 from memscore.training.evaluation import predict_logits
 from memscore.training.loop import train
 from memscore.training.numerics import float32_matmul, single_threaded
@@ -217,13 +219,13 @@ def test_the_cost_estimate_has_every_proxy_and_adds_its_time(made):
         for names in (bank.config.proxies, ("none",))
     )
     assert list(with_all.proxies) == list(PROXIES)
-    assert all(seconds > 0 for name, seconds in with_all.proxies.items() if name != "centroid-distance")
-    assert (with_all.originals, with_all.wall_s) == (0, 0)  # models and originals are stored
-    both = 2 * (with_all.original_seconds + sum(with_all.proxies.values()))
-    assert replace(with_all, originals=2).wall_s == pytest.approx(both)
+    assert all(work.core_s > 0 for name, work in with_all.proxies.items() if name != "centroid-distance")
+    assert (with_all.originals, with_all.trained.core_s) == (0, 0)  # models and originals are stored
+    both = 2 * (with_all.original.core_s + sum(work.core_s for work in with_all.proxies.values()))
+    assert replace(with_all, originals=2).trained.core_s == pytest.approx(both)
     assert without.proxies == {}
     console = Console(width=200, record=True, file=io.StringIO())
-    bank_tables.print_cost(console, with_all)
+    print_cost(console, with_all, CardOptions())
     output = console.export_text()
     assert all(f"proxy  {name}: about " in output for name in PROXIES)
 

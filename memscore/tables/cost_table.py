@@ -1,0 +1,116 @@
+"""What a run would cost, in a terminal: time on CPUs and GPUs, memory, disk, and a price."""
+
+import sys
+
+from rich.console import Console
+
+from memscore.pipeline.cards import LAUNCH_S, UTILISATION, CardOptions
+from memscore.pipeline.dry_run import CostEstimate
+from memscore.pipeline.work import Work
+from memscore.tables.console import make_table, print_line
+from memscore.units import format_count, format_duration, format_size
+
+LABEL_WIDTH = 7  # of the labels before the lines
+
+
+def show_timing(line: str) -> None:
+    """Show a line of progress while something is timed."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def format_number(value: float) -> str:
+    """Format a number of an estimate with two or three digits.
+
+    >>> [format_number(value) for value in (0.0123, 4.567, 45.67, 86123)]
+    ['0.012', '4.6', '46', '86,123']
+    """
+    if value >= 10:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 1 or value == 0 else f"{value:.2g}"
+
+
+def format_flops(flops: float) -> str:
+    """Format a number of floating-point operations.
+
+    >>> format_flops(3.1e16), format_flops(2e9)
+    ('31 PFLOP', '2.0 GFLOP')
+    """
+    scales = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
+    scale, name = next(((scale, name) for scale, name in scales if flops >= scale), scales[-1])
+    return f"{format_number(flops / scale)} {name}"
+
+
+def print_lines(console: Console, lines: list[str]) -> None:
+    """Print lines that begin with a label."""
+    for line in lines:
+        print_line(console, line, indent=LABEL_WIDTH)
+
+
+def print_cost(console: Console, cost: CostEstimate, cards: CardOptions) -> None:
+    """Print what a run of a bank would cost."""
+    missing, model_s = cost.planned - cost.stored, format_duration(cost.model.core_s)
+    lines = [
+        f"to do  {missing} of {format_count(cost.planned, 'model')}, about {model_s} each on one core of this machine"
+    ]
+    if cost.originals:
+        original_s = format_duration(cost.original.core_s)
+        lines.append(f"       {format_count(cost.originals, 'original')}, about {original_s} each")
+    lines += [f"proxy  {name}: about {format_duration(work.core_s)} an original" for name, work in cost.proxies.items()]
+    if cost.only_first_models:
+        lines.append("more   what the requested RMSE takes is known after these first models")
+    lines += [
+        f"CPU    about {format_number(cost.core_s / 3600)} core-hours: {format_duration(cost.wall_s)} with "
+        f"{format_count(cost.workers, 'worker')}, originals and scores included",
+        f"memory about {format_size(cost.worker_bytes)} a worker",
+        f"disk   about {format_size(cost.bytes)} in all",
+        f"FLOP   {format_flops(cost.model.flops)} a model, {format_flops(cost.trained.flops)} in all",
+    ]
+    print_lines(console, lines)
+    print_gpu_hours(console, cost.trained, cost.precision, cards, cost.gpu_bytes)
+    print_price(console, cost.trained, cost.core_s, cost.precision, cards)
+    print_lines(console, ["nothing was written"])
+
+
+def print_gpu_hours(
+    console: Console, work: Work, precision: str, cards: CardOptions, gpu_bytes: float | None = None
+) -> None:
+    """Print the hours of one GPU for the work, by card; and the memory that it needs, if that is known."""
+    if not work.launches:
+        return
+    table = make_table(
+        f"one GPU in place of the CPUs, {precision}",
+        ("GPU", "GPU-hours", "that is", *(["needs"] * (gpu_bytes is not None))),
+    )
+    for card in cards.list_cards():
+        seconds = work.compute_gpu_seconds(card, precision)
+        memory = ""
+        if gpu_bytes is not None:
+            fits = "" if gpu_bytes < 1e9 * card.memory_gb else ", too much"
+            memory = f"{format_size(gpu_bytes)} of {card.memory_gb:g}{fits}"
+        table.add_row(
+            card.label, format_number(seconds / 3600), format_duration(seconds), *([memory] * (gpu_bytes is not None))
+        )
+    console.print(table)
+    print_lines(
+        console,
+        [
+            f"GPUs: an estimate from peak rates x {UTILISATION:g}, and {1e6 * LAUNCH_S:g} microseconds an operation;",
+            "scores are computed on CPUs. CPUs: timed here, see docs/guides/cost.md for how far off",
+        ],
+    )
+
+
+def print_price(console: Console, work: Work, core_s: float, precision: str, cards: CardOptions) -> None:
+    """Print the price of the work: on the card that was named, else on cores; nothing without a price of an hour."""
+    if cards.price is None:
+        return
+    if cards.gpu is None:
+        hours, what = core_s / 3600, "core-hours"
+    else:
+        [card] = cards.list_cards()
+        hours, what = work.compute_gpu_seconds(card, precision) / 3600, f"hours of {card.label}"
+    print_lines(
+        console,
+        [f"price  about {hours * cards.price:,.2f}: {format_number(hours)} {what} at {cards.price:g}"],
+    )
