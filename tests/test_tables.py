@@ -134,7 +134,7 @@ def print_an_experiment():
 
 
 PAGES = (
-    *("memscore.tables.bank_tables.print_heading", "memscore.tables.bank_tables.print_cost"),
+    *("memscore.tables.bank_tables.print_heading", "memscore.tables.cost_table.print_cost"),
     *("memscore.tables.bank_tables.print_forecast", "memscore.tables.bank_tables.print_result"),
     *("memscore.tables.influence_table.print_influence", "memscore.tables.fidelity_tables.print_fidelity"),
     *("memscore.status.print_status", "memscore.tables.audit_table.print_audit"),

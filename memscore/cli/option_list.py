@@ -143,10 +143,11 @@ def read_section(docstring: str | None, section: str) -> dict[str, str]:
 
 
 def read_field_docstrings(config: Any) -> dict[str, str]:
-    """Read the strings below the fields of a dataclass; Python itself does not keep them."""
-    [body] = [node.body for node in ast.parse(inspect.getsource(config)).body if isinstance(node, ast.ClassDef)]
+    """Read the strings below the fields of a dataclass and its bases; Python itself does not keep them."""
     texts: dict[str, str] = {}
-    for field, text in itertools.pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            texts[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    for each in reversed(config.__mro__[:-1]):
+        [body] = [node.body for node in ast.parse(inspect.getsource(each)).body if isinstance(node, ast.ClassDef)]
+        for field, text in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                texts[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
     return texts

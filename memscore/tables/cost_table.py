@@ -95,7 +95,8 @@ def print_gpu_hours(
     print_lines(
         console,
         [
-            f"GPUs: an estimate from peak rates x {UTILISATION:g}, and {1e6 * LAUNCH_S:g} microseconds an operation;",
+            f"GPUs: an estimate from peak rates x {UTILISATION:g}, measured on an H200, and {1e6 * LAUNCH_S:g} "
+            "microseconds an operation;",
             "scores are computed on CPUs. CPUs: timed here, see docs/guides/cost.md for how far off",
         ],
     )

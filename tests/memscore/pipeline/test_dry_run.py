@@ -8,7 +8,7 @@ import pytest
 from cluster.pool import SerialPool
 from memscore.models.architectures import build_network, count_parameters
 from memscore.pipeline import dry_run, network_times, proxy_times, run_forecast
-from memscore.pipeline.cards import CARDS, LAUNCH_S
+from memscore.pipeline.cards import CARDS, LAUNCH_S, UTILISATION
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.dry_run import estimate_cost
 from memscore.pipeline.jobs import read_recipe
@@ -180,7 +180,7 @@ def test_a_half_that_holds_no_batch_is_refused_before_anything_is_made(tmp_path)
 )
 def test_a_card_s_time_is_of_its_peak_rate_or_of_its_launches(precision, seconds):
     card = CARDS["a100"]
-    assert card.compute_seconds(1e15, 0, precision) == pytest.approx(1e15 / (0.35 * seconds))
+    assert card.compute_seconds(1e15, 0, precision) == pytest.approx(1e15 / (UTILISATION * seconds))
     assert card.compute_seconds(1e6, 1000, precision) == pytest.approx(1000 * LAUNCH_S)
 
 
