@@ -63,6 +63,7 @@ def run_commands(folder):
     bank = f"--train-limit 200 --epochs 6 --batch 20 --arch mlp-32 --design exact --block 8 --models 40 --store {store}"
     proxies = "--proxies all --inversion-candidates 4 --inversion-iterations 2"
     assert estimate.main(f"{bank} --label-noise 0.1 {proxies} --pool serial".split()) == 0
+    assert estimate.main(f"{bank} --label-noise 0.1 --models 48 --dry-run --price 2".split()) == 0
     assert influence.main([store, "--pictures", "0"]) == 0
     assert fidelity.main([store]) == 0
     assert status.main([store]) == 0
@@ -76,6 +77,7 @@ def run_commands(folder):
     assert attack.main([store, *model.split()]) == 0
     forget = f"--forget {SCORE}:high --size 20 --pool serial"
     variants = f"--algorithms finetune --variants vanilla rum --scores {SCORE} --budget 1 --seeds 2 --tune-seeds 1"
+    assert sweep.main(f"{store} {forget} {variants} --dry-run".split()) == 0
     assert sweep.main(f"{store} {forget} {variants}".split()) == 0
 
 
@@ -139,7 +141,8 @@ PAGES = (
     *("memscore.tables.influence_table.print_influence", "memscore.tables.fidelity_tables.print_fidelity"),
     *("memscore.status.print_status", "memscore.tables.audit_table.print_audit"),
     *("memscore.tables.duplicates_tables.print_copies_table", "memscore.tables.duplicates_tables.print_near_copies"),
-    *("unlearn.tuning.tables.print_sweep", "unlearn.trials.tables.print_trials"),
+    *("unlearn.tuning.cost_tables.print_sweep_cost", "unlearn.tuning.tables.print_sweep"),
+    "unlearn.trials.tables.print_trials",
     "unlearn.experiments.tables.print_experiment",
 )
 """Every function that prints a page, or a part of one, under the name by which commands call it."""
