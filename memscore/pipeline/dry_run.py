@@ -26,7 +26,7 @@ ROW_BYTES = 17.0  # row, member, correct and three float32 numbers, before compr
 MODEL_S = 0.008  # building a model, and writing its shard and receipt on a local disk
 WRITTEN_BYTES_PER_S = 50e6  # of outputs, which are compressed
 SCORED_CELLS_PER_S = 1.5e6  # models x examples that one core scores, attacks included
-PROCESS_BYTES = 0.7e9  # of a worker that has imported torch
+PROCESS_BYTES = 0.75e9  # of a worker that has imported torch
 CONTEXT_BYTES = 0.8e9  # of a GPU's memory, for the context of a process
 STATE_TENSORS = {"sgd": 3, "adam": 4, "adamw": 4}  # weights, gradients and moments
 
