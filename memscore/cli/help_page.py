@@ -58,6 +58,7 @@ def find_group(option: Option) -> str:
 def format_help(function: Callable[..., Any], options: Sequence[Option], prog: str, example: str) -> str:
     """Format the help page of a command; the example is what stands after the command's name."""
     width = max(MIN_WIDTH, min(shutil.get_terminal_size().columns - 1, MAX_WIDTH))
+    # What the function's docstring says before its sections is the description of the command.
     called = function.func if isinstance(function, partial) else function
     description = inspect.cleandoc(called.__doc__ or "").partition("\n\nArgs:")[0].partition("\n\nReturns:")[0]
     paragraphs = [line for text in description.split("\n\n") for line in (*textwrap.wrap(text, width), "")]
@@ -65,6 +66,7 @@ def format_help(function: Callable[..., Any], options: Sequence[Option], prog: s
     for option in options:
         if option.positional:
             lines += format_entry(f"  {option.flag}", describe(option), width)
+    # Options come in the order of their group, whatever order the dataclasses have; unknown ones last.
     for title in (*GROUPS, OTHER):
         members = [option for option in options if not option.positional and find_group(option) == title]
         if members:

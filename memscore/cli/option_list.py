@@ -90,6 +90,7 @@ def list_options(function: Callable[..., Any]) -> list[Option]:
     hints, texts = get_type_hints(called, include_extras=True), read_section(called.__doc__, "Args")
     options: list[Option] = []
     for name, parameter in inspect.signature(function).parameters.items():
+        # Annotated[BankConfig, tyro.conf.arg(name="")]: the fields stand for the parameter
         config = get_args(hints[name])[0] if get_origin(hints[name]) is Annotated else hints[name]
         if is_dataclass(config):
             options += list_fields(config)
@@ -111,6 +112,7 @@ def list_fields(config: Any) -> Iterator[Option]:
 def make_option(name: str, owner: str, hint: Any, text: str, default: Any) -> Option:
     """Make an option from its type; MISSING as a default means that it has none."""
     metadata, takes_none, several = (), False, False
+    # Types are nested in any order: Annotated[T | None, ...] is Maybe[T], and T | None may hold an Annotated.
     while get_origin(hint) in {Annotated, Union, types.UnionType}:
         if get_origin(hint) is Annotated:
             hint, *more = get_args(hint)

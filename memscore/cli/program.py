@@ -60,6 +60,7 @@ def run_program(program: str, arguments: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(format_version())
         return 0
+    # The name is checked before anything is imported: a typo costs no seconds.
     name = words[0]
     if name not in PROGRAMS[program]:
         sys.stderr.write(f"error: {describe_unknown(program, prog, name)}\n")

@@ -41,6 +41,7 @@ def list_parquet_images(place: Path, files: Sequence[Path]) -> ImageListing:
     entries: list[ImageEntry] = []
     for split, split_files in splits.items():
         for file in split_files:
+            # default ids count on over the files of a split, as they would in one file
             start = sum(entry.split == split for entry in entries)
             entries += _list_entries(file, split, start, columns[file][1], names)
     if len({entry.id for entry in entries}) < len(entries):
@@ -58,6 +59,7 @@ def _find_splits(place: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
     splits: dict[str, list[Path]] = {}
     for file in files:
         names = [file.stem, *([file.parent.name] if file.parent != place else [])]
+        # train-00000-of-00002.parquet, or train/0000.parquet
         words = [re.split(r"[^a-z]", name.lower())[0] for name in names]
         split = next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), "all")
         splits.setdefault(split, []).append(file)
@@ -91,6 +93,7 @@ def _find_columns(file: Path) -> tuple[str, str, tuple[str, ...] | None]:
             f"{file} needs a column image with the bytes of image files and a column label, it has {kinds[:300]}; "
             "rename its columns, or write a function that returns images and labels and give module:function"
         )
+    # Hugging Face's datasets write their features there; a ClassLabel has the names of its numbers
     features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     names = features.get(labels[0], {}).get("names")
     return usable[0], labels[0], tuple(names) if names else None

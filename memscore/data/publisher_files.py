@@ -71,6 +71,7 @@ def describe_faults(files: Sequence[PublisherFile], root: Path, reason: str) -> 
     def is_whole(file: PublisherFile) -> bool:
         return file.path.is_file() and (file.md5 is None or compute_md5(file.path) == file.md5)
 
+    # 1. Sort the files. A whole archive makes all its files again, so it is checked where one of them is not there.
     damaged, packed, missing = dict[PublisherFile, None](), dict[PublisherFile, None](), list[PublisherFile]()
     for file in files:
         if file.path.is_file():
@@ -88,6 +89,7 @@ def describe_faults(files: Sequence[PublisherFile], root: Path, reason: str) -> 
         return (
             f"its files are there but cannot be read ({reason}); delete {files[0].path.parent} to have them made again"
         )
+    # 2. What to do, in this order: torchvision takes a damaged file for a missing one only once it is deleted.
     advice = [f"delete {', '.join(file.path.name for file in damaged)}"] if damaged else []
     advice += [f"unpack {', '.join(file.path.name for file in packed)} in {file.path.parent}" for file in [*packed][:1]]
     if misplaced := _find_misplaced(missing, root):

@@ -36,6 +36,7 @@ class Card:
 
     def compute_seconds(self, flops: float, launches: float, precision: str) -> float:
         """Compute the seconds of some work: the longer of its products and the launches of its operations."""
+        # Small networks are bound by launches, large ones by products; a roofline has no third line here.
         rate = {"bfloat16": self.bfloat16, "tf32": self.tf32}.get(precision, self.float32) * 1e12
         return max(flops / (rate * self.utilisation), launches * LAUNCH_S)
 

@@ -46,11 +46,13 @@ def complete_options(config: BankConfig) -> tuple[BankConfig, tuple[str, ...]]:
         return config, ()
     if store.manifest.imported:  # it is refused where its identity is compared
         return config, ()
+    # Whatever is taken is the store's own, so an identity that is compared later differs only where the user says so.
     taken = _take_data(config, store) | _take_network(config, store)
     arms = _take_arms(config, store)
     taken |= arms
     if config.models is None and config.until_rmse is None and arms:
         taken |= _take_count(store, arms)
+    # A note names only what a new bank would not have had anyway.
     completed = replace(config, **taken)
     usual = _list_usual_options(completed)
     words = [word for name, value in taken.items() if value != usual[name] for word in _format_option(name, value)]
@@ -130,6 +132,7 @@ def _take_arms(config: BankConfig, store: Store) -> dict[str, Any]:
         return {"design": arm.design, "keep": arm.keep, "block": arm.block}
     if not arms:
         return {}
+    # several arms are named by the preset that has exactly these, if there is one
     for preset, (designs, _) in PRESETS.items():
         if {arm.name for arm in designs} == arms.keys():
             return {"preset": preset}

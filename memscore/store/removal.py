@@ -56,11 +56,13 @@ def plan_removal(folder: Folder, *, trials_only: bool) -> Removal:
             f"{folder.display_name} also holds {len(foreign)} files that memscore did not write ({listed}); move them "
             "away first"
         )
+    # Oracles share folders with the bank's originals, and only their keys tell them apart.
     if trials_only:
         keys = find_trial_keys(folder, sizes)
         paths = [path for path in sizes if is_own(path) and is_of_trial(path, keys)]
     else:
         paths = list(sizes)
+    # The manifest goes last: whatever ends a removal, what is left is still known as a store.
     paths.sort(key=lambda path: (LAST.index(path) + 1 if path in LAST else 0, path))
     return Removal(paths=paths, bytes=sum(sizes[path] for path in paths), links=[p for p in paths if p in links])
 
@@ -72,6 +74,7 @@ def remove_files(folder: Folder, removal: Removal, *, whole: bool) -> None:
             Path(folder.path(path)).unlink(missing_ok=True)
         else:
             folder.remove(path)
+    # from the innermost folder, so that one that held only folders is empty in its turn
     if folder.local:
         for place, _, _ in os.walk(folder.root, topdown=False):
             if place != folder.root or whole:
@@ -109,6 +112,7 @@ def list_files(folder: Folder) -> tuple[dict[str, int], set[str]]:
         return {info.path.removeprefix(f"{folder.root}/"): info.size or 0 for info in infos}, set()
     sizes: dict[str, int] = {}
     links: set[str] = set()
+    # os.walk lists a link to a folder among the folders, which it does not enter.
     for place, folders, names in os.walk(folder.root):
         for name in (*names, *(each for each in folders if os.path.islink(os.path.join(place, each)))):
             full = os.path.join(place, name)

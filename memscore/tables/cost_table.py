@@ -49,6 +49,7 @@ def print_lines(console: Console, lines: list[str]) -> None:
 
 def print_cost(console: Console, cost: CostEstimate, cards: CardOptions) -> None:
     """Print what a run of a bank would cost."""
+    # What is stored is not counted; an original takes longer than a model, since it is trained on everything.
     missing, model_s = cost.planned - cost.stored, format_duration(cost.model.core_s)
     lines = [
         f"to do  {missing} of {format_count(cost.planned, 'model')}, about {model_s} each on one core of this machine"

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 400
 RIGHT, WRONG, BROKEN = 0, 1, 2
+MISUNDERSTOOD = re.compile(r"error: (unknown option|.* takes no word|.* needs a value)")
 FAILED_IMPORT = re.compile(r"No module named|ImportError|ModuleNotFoundError")
 
 
@@ -95,7 +96,7 @@ def run_command(folder: Path, *words: str, cwd: Path | None = None, **environmen
     )
     if FAILED_IMPORT.search(result.output):
         raise CaseError(f"{result.command}: an import failed: {result.output[-500:]}")
-    if result.returncode == 2 and not result.refusal:
+    if result.returncode == 2 and (not result.refusal or MISUNDERSTOOD.match(result.refusal)):
         raise CaseError(f"{result.command}: not understood: {result.output[-500:]}")
     return result
 

@@ -20,6 +20,7 @@ SHOWN = 12  # rows of the table of trials
 def print_sweep_cost(console: Console, cost: SweepCost, workers: int, cards: CardOptions, *, after: str = "") -> None:
     """Print what a sweep or an experiment would cost; `after` is what is not counted."""
     counts, total = cost.counts, cost.total
+    # Sweeps of one experiment share originals and oracles, which are counted once.
     missing_models, missing = len(counts.models), counts.planned - counts.stored
     stored_models = len(counts.known_models) - missing_models
     print_lines(

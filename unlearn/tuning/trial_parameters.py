@@ -185,6 +185,7 @@ def tune(
     """
     request, context, store = trials.request, trials.context, trials.context.store
     originals = list_tuning_originals(trials)
+    # 1. Originals, whose embeddings forget sets by entanglement need; then the oracles of the other set.
     first = OriginalJob(store=store.url, index=0)
     jobs = build_reference_jobs(store, [], [0, *originals], device)
     require_reference_models(context, jobs, pool, show_progress, "originals for tuning")
@@ -195,6 +196,7 @@ def tune(
     other = select_other_set(trials, context.select_forget_set(read_first), read_first)
     oracles = build_reference_jobs(store, [other.rows], originals, device)
     require_reference_models(context, oracles, pool, show_progress, "oracles for tuning")
+    # 2. One search without parts or rounds, so one level. Its results are stored, and a second command reads them.
     search = make_search(trials, other, device)
     with show_progress("configurations") as progress:
         results, failed = run_searches(make_sweep_config(trials), context, {"": search}, backend, progress)
@@ -233,10 +235,12 @@ def take_from_sweep(trials: PreparedTrials) -> PreparedTrials:
         raise ValueError(
             f"--from-sweep {request.from_sweep}: no such sweep in {store.folder.display_name}; stored: {known}"
         )
+    # chosen.json is the last file that a sweep writes before its table
     path = f"{SWEEPS_FOLDER}/{request.from_sweep}"
     if not store.folder.exists(f"{path}/chosen.json"):
         raise ValueError(f"--from-sweep {request.from_sweep}: that sweep has not ended; run it again to continue it")
     record, options = read_record(store.folder, f"{path}/chosen.json"), read_record(store.folder, f"{path}/sweep.json")
+    # 1. The choice. With parts or rounds it is of several steps, which one trial does not have.
     choices = {
         entry["contender"]: entry
         for entry in record["chosen"]
@@ -253,6 +257,7 @@ def take_from_sweep(trials: PreparedTrials) -> PreparedTrials:
         folder=request.folder,
         **restore_tuples(options),
     )
+    # 2. What it was made on. The stored sweep names its set, and the same options draw the same rows again.
     other, name = select_tuned_rows(config), record["tuned_on"]["forget_set"]
     judged = context.select_forget_set(lambda: zero_embeddings(context.splits))
     if shared := len(set(other) & set(judged.rows)):
@@ -260,6 +265,7 @@ def take_from_sweep(trials: PreparedTrials) -> PreparedTrials:
             f"--from-sweep {request.from_sweep}: its parameters were chosen on {name}, which has {shared} of the "
             f"{len(judged.rows)} examples of {judged.name}; name a forget set without them"
         )
+    # 3. Originals that the sweep did not tune on.
     start = config.tune_seeds
     return replace(
         trials,
