@@ -25,7 +25,7 @@ def test_proxies_without_a_name_are_refused_with_the_list_of_them(tmp_path, caps
     for flags in (f"{SMALL} --proxies --store {tmp_path / 'bank'}", f"{SMALL} --store {tmp_path / 'bank'} --proxies"):
         output = refused(*here(flags, capsys))
         assert "parsing --proxies: it has no value; there are holdout, holdout-test," in output
-        assert "inversion-gain, all; or leave it out" in output
+        assert "inversion-gain, all, none; or leave it out" in output
     assert not (tmp_path / "bank").exists()
 
 

@@ -48,7 +48,7 @@ def test_a_bar_is_kept_as_lines(tmp_path):
         bar(2, 2, "second\u202e")
     assert "\x1b" in terminal.getvalue()
     [line] = read_lines(tmp_path / "bank")
-    assert re.fullmatch(r"models 2/2, \S+/s; second\\u202e", line)
+    assert re.fullmatch(r"models 2/2, [\d.]+ a second; second\\u202e", line)
 
 
 def test_nothing_is_written_into_a_folder_that_is_no_store(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from cluster.launch import PoolOptions
 from memscore import estimate
+from memscore.pipeline.cards import CardOptions
 from memscore.pipeline.config import BankConfig, build_designs
 from memscore.store.store import Store
 
@@ -30,7 +31,7 @@ def test_options_change_it():
 def test_a_grid_is_trained_resumed_and_averaged(tmp_path, capsys):
     few = {"design": "iid", "models": 4, "train_limit": 300, "batch": 16, "epochs": 2, "originals": 0}
     plan = BankConfig(preset="cscore", store=str(tmp_path / "s"), **few)
-    assert estimate.estimate_bank(plan, PoolOptions(pool="serial")) == 0
+    assert estimate.estimate_bank(plan, PoolOptions(pool="serial"), CardOptions()) == 0
     out = capsys.readouterr().out
     assert "36 models in" in out
     assert "cscore_k0.100" in out
@@ -44,6 +45,6 @@ def test_a_grid_is_trained_resumed_and_averaged(tmp_path, capsys):
     assert np.nanmean(parts[7]) > np.nanmean(parts[0])
     shard = next((tmp_path / "s" / "shards").glob("iid-k0.400*3.parquet"))
     shard.unlink()
-    assert estimate.estimate_bank(plan, PoolOptions(pool="serial")) == 0
+    assert estimate.estimate_bank(plan, PoolOptions(pool="serial"), CardOptions()) == 0
     assert "1 models in" in capsys.readouterr().out
     assert shard.exists()

@@ -32,7 +32,7 @@ from tests.fixtures.proxied import (
 
 
 def rows_of(bank):
-    return make_inversion_options(bank).rows(bank.config.seed, 200)
+    return make_inversion_options(bank).rows(bank.config.seed or 0, 200)
 
 
 def attack_by_hand(bank, index, key, part):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.launch import PoolOptions
+from memscore.pipeline.cards import DryRunOptions
 from memscore.store.store import Store
 from tests.fixtures.opened import open_bank
 from tests.fixtures.tiny import PLAN, SCORE, make_bank, make_config
@@ -119,7 +120,7 @@ def test_what_is_kept_is_written_under_the_lock(empty_bank, monkeypatch):
     monkeypatch.setattr(PreparedExperiment, "run", lambda *more: ExperimentResult(results={}, claims=[]))
     monkeypatch.setattr("unlearn.experiments.tables.write_experiment", keep)
     options = PoolOptions(pool="serial", device="cpu")
-    assert experiment.run_experiment(ExperimentConfig(name="rsu", store=empty_bank), options) == 0
+    assert experiment.run_experiment(ExperimentConfig(name="rsu", store=empty_bank), options, DryRunOptions()) == 0
     assert written_names == ["rsu"]
 
 
