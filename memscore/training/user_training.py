@@ -8,7 +8,6 @@ import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from cluster.device_errors import is_broken_device, is_memory_shortage
 from memscore.user_functions import (
     describe_user_error,
     hash_user_source,
@@ -88,9 +87,16 @@ class UserOptimizer:
             self.optimizer.step()
         except Exception as error:
             # The pool has its own remedies for a GPU without memory and a GPU that failed.
-            if is_memory_shortage(error) or is_broken_device(error):
+            if is_device_fault(error):
                 raise
             raise ValueError(describe_user_error("optimizer", self.name, error)) from error
+
+
+def is_device_fault(error: Exception) -> bool:
+    """Return whether a GPU is at fault: it has no memory left, or can no longer be used."""
+    from cluster.device_errors import is_broken_device, is_memory_shortage  # status reads recipes without workers' code
+
+    return is_memory_shortage(error) or is_broken_device(error)
 
 
 def build_user_optimizer(model: "nn.Module", recipe: Any) -> UserOptimizer:
@@ -107,7 +113,7 @@ def build_user_optimizer(model: "nn.Module", recipe: Any) -> UserOptimizer:
     try:
         optimizer = function(model.parameters(), recipe.lr, recipe)
     except Exception as error:
-        if is_memory_shortage(error) or is_broken_device(error):
+        if is_device_fault(error):
             raise
         raise ValueError(describe_user_error("optimizer", recipe.optimizer, error)) from error
     if not isinstance(optimizer, Optimizer):

@@ -121,7 +121,7 @@ def test_holdout_retraining_uses_the_half_of_validation_that_training_may_use(ma
     [job, _] = build_proxy_jobs(
         bank.store, bank.splits, ["holdout"], dict(enumerate(compute_original_keys(bank))), InversionOptions(**SETTINGS)
     )
-    first, second = split_halves(bank.splits.validation, bank.config.seed)
+    first, second = split_halves(bank.splits.validation, bank.store.manifest.seed)
     ids = np.array(bank.store.examples()["id"].to_pylist())[list(job.rows)]
     assert set(ids) == set(first.ids)
     assert not set(ids) & (set(second.ids) | set(bank.splits.test.ids) | set(bank.splits.train.ids))
