@@ -140,7 +140,7 @@ def read_images(listing: ImageListing, size: Size | None = None, *, skip_bad: bo
     faults = [(entry.id, fact.fault) for entry, fact in zip(entries, facts, strict=True) if fact.fault]
     faults += [(name, "a class without images") for name in listing.empty_classes]
     if sizes_fault or (faults and not skip_bad):
-        raise ValueError(_describe_faults(listing.place, faults, len(entries), sizes_fault))
+        raise ValueError(_describe_faults(listing.place, faults, len(entries), sizes_fault, skips=skip_bad))
     if len(names) < 2:
         raise ValueError(f"{listing.place} must hold images of 2 or more classes, found {list(names)}; add them")
     parts = _collect_parts(entries, facts, rows, pixels, names)
@@ -318,14 +318,16 @@ def _describe_sizes(sizes: Counter[Size]) -> str:
     )
 
 
-def _describe_faults(place: str, faults: Sequence[tuple[str, str]], n_images: int, sizes_fault: str) -> str:
+def _describe_faults(
+    place: str, faults: Sequence[tuple[str, str]], n_images: int, sizes_fault: str, *, skips: bool
+) -> str:
     """Describe all faults of a source in one line; a long list goes to a file."""
     lines = [f"images in {place} cannot be used as they are: {sizes_fault}"] if sizes_fault else []
     if faults:
         listed = f"; all are listed in {_write_faults(faults)}" if len(faults) > FAULTS_SHOWN else ""
         lines.append(
             f"{len(faults)} of {n_images} images in {place} cannot be read: {_format_faults(faults)}{listed}; "
-            "replace or remove them, or leave them out with --skip-bad"
+            + ("they are left out" if skips else "replace or remove them, or leave them out with --skip-bad")
         )
     if any(reason.startswith(("16-bit", "floating-point")) for _, reason in faults):
         lines.append(

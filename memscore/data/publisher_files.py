@@ -38,6 +38,7 @@ def list_publisher_files(kind: Any, root: Path) -> list[PublisherFile]:
     Returns:
         Every file, with the archive that it is unpacked from.
     """
+    # The classes describe their files in three ways, and share no method that lists them.
     if hasattr(kind, "split_list"):  # SVHN
         return [
             PublisherFile(path=root / name, md5=md5, urls=(url,))

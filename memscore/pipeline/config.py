@@ -50,6 +50,8 @@ models of the C-score's reference code (Jiang et al. 2021), whose subsets are ii
 
 DEFAULT_DATA, DEFAULT_PRESET = "digits", "fast"
 """Of a new bank; options of BankConfig are None where they are left out, since those of a stored bank come first."""
+STORED_RECIPE = "stored"
+"""In place of a recipe's name: that of the bank at --store, whose network has no default recipe."""
 NO_AUGMENTATION = "none"
 AUTO: Literal["auto"] = "auto"
 RECIPE_OPTIONS = (
@@ -266,7 +268,13 @@ def build_recipe(config: BankConfig, arch: str) -> tuple[str, Recipe]:
 
     Where the user names none and a bank is stored at --store, it is the stored one, in the precision of its name's.
     """
-    name = config.recipe or get_default_recipe_name(config.data or DEFAULT_DATA, arch)
+    stored = None if config.recipe else read_stored_recipe(config)
+    try:
+        name = config.recipe or get_default_recipe_name(config.data or DEFAULT_DATA, arch)
+    except ValueError:
+        if stored is None:
+            raise
+        name = STORED_RECIPE  # a network of the user's own has no default, and its bank has a recipe
     given = {option: getattr(config, option) for option in RECIPE_OPTIONS}
     changes: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
     if config.nesterov:
@@ -275,25 +283,28 @@ def build_recipe(config: BankConfig, arch: str) -> tuple[str, Recipe]:
         changes["precision"] = config.precision
     if config.augment:
         changes["augment"] = () if config.augment == (NO_AUGMENTATION,) else config.augment
-    return name, change_recipe(find_base_recipe(config, name), name, changes)
+    # of a stored recipe without a name only source and precision are the placeholder's
+    base = Recipe(epochs=1, batch=1, lr=1) if name == STORED_RECIPE else get_recipe(name)
+    if stored is not None:
+        base = complete_stored_recipe(config, stored, base)
+    return name, change_recipe(base, name, changes)
 
 
-def find_base_recipe(config: BankConfig, name: str) -> Recipe:
-    """Find the recipe that options change: that of the bank at --store where the user names none, else of this name.
-
-    Its precision is that of the name's, since the store's is found when it is located.
-    """
-    recipe = get_recipe(name)
-    if config.recipe is not None or config.store is None:
-        return recipe
+def read_stored_recipe(config: BankConfig) -> dict[str, Any] | None:
+    """Read the record of the recipe of the bank at --store; None without a bank, and for an imported one."""
+    if config.store is None:
+        return None
     try:
         manifest = Store.open(config.store).manifest
     except FileNotFoundError:
-        return recipe
-    if manifest.imported:
-        return recipe
+        return None
+    return None if manifest.imported else dict(manifest.recipe)
+
+
+def complete_stored_recipe(config: BankConfig, record: dict[str, Any], base: Recipe) -> Recipe:
+    """Make a recipe of its record; source and precision are the base's: the store's is found when it is located."""
     try:
-        return Recipe(**manifest.recipe | {"precision": recipe.precision}, source=recipe.source)
+        return Recipe(**record | {"precision": base.precision}, source=base.source)
     except TypeError as error:
         raise ValueError(
             f"the recipe of {config.store} cannot be read by this version ({error}); use the memscore that wrote it"
@@ -405,6 +416,8 @@ def build_manifest(config: BankConfig, splits: Splits, arms: Sequence[Arm]) -> t
 
 def describe_fitted_batch(config: BankConfig, manifest: Manifest, recipe_name: str) -> list[str]:
     """Say that the recipe's batch did not fit into a subset of a small data set of the user's own."""
+    if recipe_name == STORED_RECIPE:
+        return []
     batch, default = manifest.recipe["batch"], get_recipe(recipe_name).batch
     if config.batch is not None or batch == default:
         return []

@@ -88,18 +88,16 @@ def print_gpu_hours(
         memory = ""
         if gpu_bytes is not None:
             fits = "" if gpu_bytes < 1e9 * card.memory_gb else ", too much"
-            memory = f"{format_size(gpu_bytes)} of {card.memory_gb:g}{fits}"
+            memory = f"{format_size(gpu_bytes)} of {card.memory_gb:g} GB{fits}"
         table.add_row(
             card.label, format_number(seconds / 3600), format_duration(seconds), *([memory] * (gpu_bytes is not None))
         )
     console.print(table)
-    print_lines(
+    # one paragraph below the table, without the indent of labelled lines
+    print_line(
         console,
-        [
-            f"GPUs: an estimate from peak rates x {UTILISATION:g}, measured on an H200, and {1e6 * LAUNCH_S:g} "
-            "microseconds an operation;",
-            "scores are computed on CPUs. CPUs: timed here, see docs/guides/cost.md for how far off",
-        ],
+        f"GPUs: an estimate from peak rates x {UTILISATION:g}, measured on an H200, and {1e6 * LAUNCH_S:g} "
+        "microseconds an operation; scores are computed on CPUs. CPUs: timed here, see docs/guides/cost.md for how far off",
     )
 
 

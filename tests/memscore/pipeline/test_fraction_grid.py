@@ -34,7 +34,7 @@ def test_a_grid_is_trained_resumed_and_averaged(tmp_path, capsys):
     assert estimate.estimate_bank(plan, PoolOptions(pool="serial"), CardOptions()) == 0
     out = capsys.readouterr().out
     assert "36 models in" in out
-    assert "cscore_k0.100" in out
+    assert "columns of scores.parquet end in _k0.100" in " ".join(out.split())
     store = Store.open(tmp_path / "s")
     parts = [store.read_score(f"cscore_k{keep:.3f}")[f"cscore_k{keep:.3f}"].to_numpy() for keep in FRACTIONS]
     whole = store.read_score("cscore")
