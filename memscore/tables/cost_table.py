@@ -96,8 +96,8 @@ def print_gpu_hours(
     # one paragraph below the table, without the indent of labelled lines
     print_line(
         console,
-        f"GPUs: an estimate from peak rates x {UTILISATION:g}, measured on an H200, and {1e6 * LAUNCH_S:g} "
-        "microseconds an operation; scores are computed on CPUs. CPUs: timed here, see docs/guides/cost.md for how far off",
+        f"GPUs: an estimate from peak rates x {UTILISATION:g}, as measured on one of them, and {1e6 * LAUNCH_S:g} "
+        "microseconds an operation; scores are computed on CPUs. CPUs: timed here. docs/guides/cost.md: how far off",
     )
 
 

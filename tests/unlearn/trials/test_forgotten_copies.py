@@ -62,7 +62,13 @@ def test_a_forget_set_is_completed_by_all_its_copies():
 def test_a_larger_lr_is_no_advice_where_copies_explain_what_was_not_forgotten(forget, oracle_change, advises):
     changes = {"oracle": oracle_change, "finetune": 0.0}
     rows = [
-        {"algorithm": name, "forget_accuracy_gap_original": change, "beyond_its_purpose": False}
+        {
+            "algorithm": name,
+            "forget_set": "ids",
+            "forget_accuracy_gap_original": change,
+            "retain_accuracy": 1.0,
+            "beyond_its_purpose": False,
+        }
         for name, change in changes.items()
     ]
     text = " ".join(list_remarks(rows, "finetune", 0, find_retained_copies(COPIES, forget)))

@@ -298,7 +298,7 @@ def test_a_run_that_diverged_takes_its_oracle_out_of_a_population(trained_store,
     read = lambda self, name: (
         None if predictions[name] is None else dict.fromkeys(("logit_confidence", "gap"), predictions[name])
     )
-    monkeypatch.setattr(Store, "read_predictions", read)
+    monkeypatch.setattr("unlearn.trials.measure.read_predictions", read)
     sides = ([config(trained_store, name, index=i) for i in range(9)] for name in ("finetune", ORACLE))
     found = load_population_inputs(trained_store, *sides, trial_data)
     assert found.unlearned[:, 0].tolist() == [0, 10, 20, 30, 50, 60, 70, 80]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from memscore.store.store import Store
+from memscore.store.trial_files import list_trials, read_trial
 from tests.fixtures.cases import make_inputs
 from tests.fixtures.sweeps import SCORE, make_config, run_sweep
 from unlearn import trial
@@ -112,7 +113,7 @@ def test_the_command_shows_an_own_measure_with_its_direction_and_runs_an_edited_
 
 def read_rows(store):
     opened = Store.open(store)
-    rows = [opened.read_trial(key) for key in opened.trials()]
+    rows = [read_trial(opened, key) for key in list_trials(opened)]
     return [row for row in rows if row["algorithm"] == f"{NAME}:forget"]
 
 
