@@ -46,5 +46,5 @@ def test_a_grid_is_trained_resumed_and_averaged(tmp_path, capsys):
     shard = next((tmp_path / "s" / "shards").glob("iid-k0.400*3.parquet"))
     shard.unlink()
     assert estimate.estimate_bank(plan, PoolOptions(pool="serial"), CardOptions()) == 0
-    assert "1 models in" in capsys.readouterr().out
+    assert "1 model in" in capsys.readouterr().out
     assert shard.exists()
