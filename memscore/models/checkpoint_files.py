@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 WEIGHT_KEYS = (
@@ -73,6 +72,7 @@ def read_checkpoint(path: str, option: str) -> Checkpoint:
 
 def _load_safetensors(path: str) -> dict[str, Tensor]:
     """Load a safetensors file."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:

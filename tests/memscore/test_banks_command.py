@@ -12,6 +12,7 @@ from memscore.banks import main
 from memscore.monitoring.bank_list import list_banks
 from memscore.store.filesystem import Folder, acquire_lock
 from memscore.store.store import Store
+from memscore.store.trial_files import write_cost
 from memscore.store.verify import verify
 from tests.fixtures import banks
 
@@ -106,7 +107,7 @@ def test_trials_are_removed_and_the_bank_stays_sound(homes, capsys):
         store.write_outputs(key, np.ones((store.manifest.n_rows, 10)), np.ones((store.manifest.n_rows, 3)))
     store.write_receipt("original-00000", {"model": "original-00000", "key": original, "diverged": False})
     store.write_receipt("oracle-x", {"model": "oracle-x", "key": oracle, "diverged": False})
-    store.write_cost(unlearned, "ok", 1.0, 1)
+    write_cost(store, unlearned, "ok", 1.0, 1)
     os.makedirs(homes / "good" / "sweeps" / "one")
     store.folder.replace("sweeps/one/sweep.json", b"{}")
     before = set(verify(store).missing)

@@ -9,6 +9,7 @@ import pytest
 
 from cluster.launch import PoolOptions
 from memscore import estimate, fidelity
+from memscore.pipeline.cards import CardOptions
 from memscore.pipeline.config import BankConfig
 from memscore.store.store import Store
 
@@ -19,7 +20,7 @@ SMALL = {"train_limit": 240, "epochs": 8, "design": "exact", "block": 8, "models
 def bank(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fidelity") / "bank"
     config = BankConfig(store=str(folder), proxies=("holdout", "el2n"), **SMALL)
-    assert estimate.estimate_bank(config, PoolOptions(pool="serial")) == 0
+    assert estimate.estimate_bank(config, PoolOptions(pool="serial"), CardOptions()) == 0
     return folder
 
 

@@ -125,9 +125,9 @@ def test_an_unknown_score_offers_the_nearest(store):
     score(store)
     with pytest.raises(
         ValueError,
-        match=r"unknown score 'men'; did you mean 'mem'.*made by `python -m memscore.estimate .* another --keep",
+        match=r"unknown score 'mems'; did you mean 'mem'.*made by `python -m memscore.estimate .* another --keep",
     ):
-        store.score("men")
+        store.score("mems")
 
 
 def test_a_score_without_direction_cannot_be_oriented(store):

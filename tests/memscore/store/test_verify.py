@@ -99,7 +99,7 @@ def test_a_lost_receipt_is_written_again_as_far_as_the_shard_says_and_estimate_s
     copy.folder.remove(f"receipts/{LAST}.json")
     code, problems = here(f"{SMALL} {SERIAL} --store {copy.url}", capsys)
     assert code == 0
-    assert f"receipts lost of 1 models, first {LAST}: written again from their shards, without seconds" in problems
+    assert f"receipts lost of 1 model, first {LAST}: written again from their shards, without seconds" in problems
     after = copy.receipts()[LAST]
     same = ("model", "n_members", "accuracy", "diverged")
     assert {key: after[key] for key in same} == {key: before[key] for key in same}

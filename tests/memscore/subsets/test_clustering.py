@@ -41,7 +41,7 @@ def test_examples_of_a_cluster_are_included_independently_exactly(flags, keep, c
 
 
 def test_a_pilot_is_the_original_that_the_proxies_use(tmp_path, capsys):
-    flags = f"{FOUR} --clusters pilot --store {tmp_path / 's'}"
+    flags = f"{FOUR} --clusters pilot --proxies none --store {tmp_path / 's'}"
     assert here(flags, capsys)[0] == 0
     store = Store.open(tmp_path / "s")
     [key] = [name.removesuffix(".parquet") for name in store.folder.names("outputs")]

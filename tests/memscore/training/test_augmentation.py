@@ -11,6 +11,7 @@ from memscore import estimate
 from memscore.estimators.lira import combine_prior_sums, compute_prior_sums, lira_scores
 from memscore.pipeline.attack_runs import run_attack
 from memscore.pipeline.attacks import ATTACKS
+from memscore.pipeline.cards import CardOptions
 from memscore.pipeline.config import BankConfig
 from memscore.store.store import Store
 from memscore.training.augmentation import TestTimeAugmentation as Augmentation
@@ -57,7 +58,7 @@ def bank(tmp_path_factory):
         store=folder, queries=3, recipe="rum-cifar100", arch="cnn-4", train_limit=200, epochs=2, batch=32, lr=0.05,
         design="exact", block=8, models=8, originals=0, attacks=("lira", "lira-paper"),
     )  # fmt: skip
-    assert estimate.estimate_bank(plan, PoolOptions(pool="serial")) == 0
+    assert estimate.estimate_bank(plan, PoolOptions(pool="serial"), CardOptions()) == 0
     return folder, plan
 
 
@@ -81,10 +82,10 @@ def test_a_bank_stores_predictions_per_augmentation_and_lira_is_their_mean(bank)
 
 def test_the_number_of_queries_belongs_to_the_arm_and_does_not_change(bank, capsys):
     folder, plan = bank
-    assert estimate.estimate_bank(replace(plan, queries=None), PoolOptions(pool="serial")) == 0
+    assert estimate.estimate_bank(replace(plan, queries=None), PoolOptions(pool="serial"), CardOptions()) == 0
     assert Store.open(folder).arms()["exact-k0.500-b8"]["queries"] == 3
     with pytest.raises(ValueError, match=r"queries is 3, asked for 2"):
-        estimate.estimate_bank(replace(plan, queries=2), PoolOptions(pool="serial"))
+        estimate.estimate_bank(replace(plan, queries=2), PoolOptions(pool="serial"), CardOptions())
 
 
 @pytest.mark.parametrize(
