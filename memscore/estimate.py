@@ -23,14 +23,14 @@ from cluster.launch import (
     validate_pool_options,
 )
 from cluster.session import is_submitted_job
-from memscore.pipeline.cards import CardOptions
+from memscore.pipeline.cards import ALL_CARDS, CardOptions
 from memscore.pipeline.config import BankConfig
 
 
 def estimate_bank(
     plan: Annotated[BankConfig, tyro.conf.arg(name="")],
     options: Annotated[PoolOptions, tyro.conf.arg(name="")],
-    cards: Annotated[CardOptions, tyro.conf.arg(name="")],
+    cards: Annotated[CardOptions, tyro.conf.arg(name="")] = ALL_CARDS,
 ) -> int:
     """Train a bank of subset models, store their predictions, and score every example.
 

@@ -13,14 +13,14 @@ import tyro
 from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, estimate_worker_count, open_pool_and_search, validate_pool_options
-from memscore.pipeline.cards import DryRunOptions
+from memscore.pipeline.cards import NO_DRY_RUN, DryRunOptions
 from unlearn.experiments.config import ExperimentConfig
 
 
 def run_experiment(
     config: Annotated[ExperimentConfig, tyro.conf.arg(name="")],
     options: Annotated[PoolOptions, tyro.conf.arg(name="")],
-    dry: Annotated[DryRunOptions, tyro.conf.arg(name="")],
+    dry: Annotated[DryRunOptions, tyro.conf.arg(name="")] = NO_DRY_RUN,
 ) -> int:
     """Run an experiment of a paper on a bank, and judge which of its claims hold there.
 

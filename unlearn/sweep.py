@@ -13,14 +13,14 @@ import tyro
 from rich.console import Console
 
 from cluster.launch import PoolOptions, choose_pool, estimate_worker_count, open_pool_and_search, validate_pool_options
-from memscore.pipeline.cards import DryRunOptions
+from memscore.pipeline.cards import NO_DRY_RUN, DryRunOptions
 from unlearn.tuning.config import SweepConfig
 
 
 def run_sweep(
     config: Annotated[SweepConfig, tyro.conf.arg(name="")],
     options: Annotated[PoolOptions, tyro.conf.arg(name="")],
-    dry: Annotated[DryRunOptions, tyro.conf.arg(name="")],
+    dry: Annotated[DryRunOptions, tyro.conf.arg(name="")] = NO_DRY_RUN,
 ) -> int:
     """Tune every method on some originals and a forget set, with and without an oracle; judge it on others.
 

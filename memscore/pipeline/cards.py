@@ -94,3 +94,7 @@ class DryRunOptions(CardOptions):
     def check_used(self) -> None:
         """Raise ValueError if an option here has no effect because the run is no dry run."""
         self.require_dry_run(dry_run=self.dry_run)
+
+
+ALL_CARDS, NO_DRY_RUN = CardOptions(), DryRunOptions()
+"""The defaults, of commands that are called from Python."""
