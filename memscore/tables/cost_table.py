@@ -4,7 +4,7 @@ import sys
 
 from rich.console import Console
 
-from memscore.pipeline.cards import LAUNCH_S, UTILISATION, CardOptions
+from memscore.pipeline.cards import H200_UTILISATION, LAUNCH_S, UTILISATION, CardOptions
 from memscore.pipeline.dry_run import CostEstimate
 from memscore.pipeline.work import Work
 from memscore.tables.console import make_table
@@ -134,7 +134,8 @@ def print_gpu_hours(
     print_lines(
         console,
         [
-            f"GPUs: an estimate from peak rates x {UTILISATION:g}, and {1e6 * LAUNCH_S:g} microseconds an operation;",
+            f"GPUs: estimates from peak rates x {UTILISATION:g} (H200: x {H200_UTILISATION:g}, measured once),",
+            f"at least {1e6 * LAUNCH_S:g} microseconds an operation;",
             "scores are computed on CPUs. CPUs: timed here, see docs/guides/cost.md for how far off",
         ],
     )
