@@ -23,7 +23,7 @@ from cluster.launch import (
 )
 from cluster.session import is_submitted_job
 from memscore.cli.command_line import call_command, get_command_line
-from memscore.pipeline.cards import CardOptions
+from memscore.pipeline.cards import ALL_CARDS, CardOptions
 from memscore.pipeline.config import BankConfig
 from memscore.tables.console import open_console
 
@@ -34,7 +34,7 @@ EXAMPLE = "--data cifar10 --arch resnet18 --models 64 --dry-run"
 def estimate_bank(
     plan: Annotated[BankConfig, tyro.conf.arg(name="")],
     options: Annotated[PoolOptions, tyro.conf.arg(name="")],
-    cards: Annotated[CardOptions, tyro.conf.arg(name="")],
+    cards: Annotated[CardOptions, tyro.conf.arg(name="")] = ALL_CARDS,
 ) -> int:
     """Train a bank of subset models, store their predictions, and score every example.
 

@@ -23,7 +23,6 @@ from cluster.submission import DASHBOARD
 from memscore import attack, bank, banks, estimate, fidelity, influence, status, submit
 from memscore.data.datasets import NAMED_DATASETS
 from memscore.data.published_folders import PUBLISHED_FOLDERS
-from memscore.pipeline.cards import CardOptions
 from memscore.pipeline.config import BankConfig, build_designs, build_manifest, load_splits
 from memscore.store.manifest import build_default_url
 from memscore.store.store import Store
@@ -102,7 +101,7 @@ def home(tmp_path_factory):
     small = {"train_limit": 200, "epochs": 2, "design": "exact", "block": 8, "models": 16}
     small |= {"proxies": ("all", "holdout-test"), "inversion_candidates": 8, "inversion_iterations": 2}
     config = BankConfig(store=str(folder / "memscore" / "digits"), **small)
-    assert estimate.estimate_bank(config, PoolOptions(pool="serial"), CardOptions()) == 0
+    assert estimate.estimate_bank(config, PoolOptions(pool="serial")) == 0
     assert influence.main([str(folder / "memscore" / "digits")]) == 0
     return folder
 

@@ -13,7 +13,7 @@ import tyro
 
 from cluster.launch import PoolOptions, choose_pool, estimate_worker_count, open_pool_and_search, validate_pool_options
 from memscore.cli.command_line import call_command, get_command_line
-from memscore.pipeline.cards import DryRunOptions
+from memscore.pipeline.cards import NO_DRY_RUN, DryRunOptions
 from memscore.tables.console import open_console
 from unlearn.experiments.config import ExperimentConfig
 
@@ -24,7 +24,7 @@ EXAMPLE = "rum ~/memscore/digits"
 def run_experiment(
     config: Annotated[ExperimentConfig, tyro.conf.arg(name="")],
     options: Annotated[PoolOptions, tyro.conf.arg(name="")],
-    dry: Annotated[DryRunOptions, tyro.conf.arg(name="")],
+    dry: Annotated[DryRunOptions, tyro.conf.arg(name="")] = NO_DRY_RUN,
 ) -> int:
     """Run an experiment of a paper on a bank, and judge which of its claims hold there.
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from memscore.choices import validate_choice
 from memscore.cli.options import Maybe
 
-UTILISATION = 0.28
-"""Share of a card's peak rate that training reaches: measured on an H200 with ResNet-18 of CIFAR in bfloat16, compiled,
-two models at once (benchmarks/results/gpu_speed.json), and assumed for other cards, networks and precisions."""
+UTILISATION = 0.35
+"""Assumed share of a card's peak rate that training reaches, where none was measured: about what the products and the
+memory traffic of a ResNet-18 of CIFAR in bfloat16 would reach, in turn and without overhead."""
+H200_UTILISATION = 0.28
+"""Measured on an H200: 278 TFLOP/s of a ResNet-18 with the CIFAR stem in bfloat16, compiled, two models at once
+(benchmarks/results/gpu_speed.json). Other networks and precisions are assumed to reach the same share."""
 LAUNCH_S = 3e-6
 """Least seconds of one operation on a GPU, replayed from a CUDA graph, which bound small networks: on the same H200 a
 step of some 390 kernels took 1.06 ms with eight models at once and 2.05 ms with one."""
@@ -42,7 +45,7 @@ class Card:
 
 
 CARDS: dict[str, Card] = {
-    "h200": Card(label="H200", bfloat16=989, tf32=494, float32=67, memory_gb=141),
+    "h200": Card(label="H200", bfloat16=989, tf32=494, float32=67, memory_gb=141, utilisation=H200_UTILISATION),
     "h100": Card(label="H100 SXM", bfloat16=989, tf32=494, float32=67, memory_gb=80),
     "a100": Card(label="A100 80 GB", bfloat16=312, tf32=156, float32=19.5, memory_gb=80),
     "l40s": Card(label="L40S", bfloat16=362, tf32=183, float32=91.6, memory_gb=48),
@@ -96,3 +99,7 @@ class DryRunOptions(CardOptions):
     def check_used(self) -> None:
         """Raise ValueError if an option here has no effect because the run is no dry run."""
         self.require_dry_run(dry_run=self.dry_run)
+
+
+ALL_CARDS, NO_DRY_RUN = CardOptions(), DryRunOptions()
+"""The defaults, of commands that are called from Python."""

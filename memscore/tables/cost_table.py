@@ -73,6 +73,21 @@ def print_cost(console: Console, cost: CostEstimate, cards: CardOptions) -> None
     print_lines(console, ["nothing was written"])
 
 
+def describe_shares(cards: CardOptions) -> str:
+    """Describe which share of the peak rates the shown cards reach, and which of these were measured.
+
+    >>> describe_shares(CardOptions(gpu="h200")), describe_shares(CardOptions(gpu="t4"))
+    ('0.28, measured once', '0.35, assumed')
+    """
+    shares = {card.label: card.utilisation for card in cards.list_cards()}
+    measured = {label: share for label, share in shares.items() if share != UTILISATION}
+    if len(shares) == 1:
+        [share] = shares.values()
+        return f"{share:g}, {'measured once' if measured else 'assumed'}"
+    others = ", ".join(f"{label}: {share:g}, measured once" for label, share in measured.items())
+    return f"{UTILISATION:g}, assumed ({others})"
+
+
 def print_gpu_hours(
     console: Console, work: Work, precision: str, cards: CardOptions, gpu_bytes: float | None = None
 ) -> None:
@@ -96,8 +111,8 @@ def print_gpu_hours(
     # one paragraph below the table, without the indent of labelled lines
     print_line(
         console,
-        f"GPUs: an estimate from peak rates x {UTILISATION:g}, as measured on one of them, and {1e6 * LAUNCH_S:g} "
-        "microseconds an operation; scores are computed on CPUs. CPUs: timed here. docs/guides/cost.md: how far off",
+        f"GPUs: estimates from peak rates x {describe_shares(cards)}, at least {1e6 * LAUNCH_S:g} microseconds an "
+        "operation; scores are computed on CPUs. CPUs: timed here. docs/guides/cost.md: how far off",
     )
 
 
