@@ -11,6 +11,7 @@ from memscore.data.array_sources import SPLIT_PREFIXES, RawSplit, build_from_arr
 from memscore.data.image_size import Size
 from memscore.data.sources import PublishedDataset, require_no_test_share
 from memscore.data.splits import Splits
+from memscore.user_functions import describe_user_error
 
 RULE = (
     "(images, labels), (images, labels, test images, test labels), a torch Dataset of (image, label), "
@@ -34,14 +35,19 @@ def call_function(name: str, test: float | None, size: Size | None) -> Published
         The data set.
 
     Raises:
-        ValueError: a function that cannot be imported, or returns something else than RULE.
+        ValueError: a function that cannot be imported, fails, or returns something else than RULE.
     """
     module, function = name.split(":")
     try:
         load = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"data set {name!r} cannot be imported ({error}); the module must be on PYTHONPATH") from error
-    result, label = load(), name.replace(":", ".")
+    except Exception as error:  # of the user's own code, which runs when the module is imported
+        raise ValueError(describe_user_error("data set", name, error)) from error
+    try:
+        result, label = load(), name.replace(":", ".")
+    except Exception as error:
+        raise ValueError(describe_user_error("data set", name, error)) from error
     if isinstance(result, Splits):
         require_no_test_share(result.name, test, len(result.test))
         # The user's Splits are taken whole: without validation images none are taken from train either.

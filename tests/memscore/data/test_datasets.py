@@ -234,6 +234,18 @@ def test_a_users_splits_are_taken_as_they_are_and_can_still_be_changed():
     assert (changed.name, changed.mean, changed.std) == ("mine", (0.5,), (0.25,))
 
 
+def test_a_users_function_that_fails_is_one_line_with_the_users_own_line(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "failing_source.py").write_text("def rows():\n    return {}['no']\n")
+    with pytest.raises(
+        ValueError, match=r"^data set failing_source:rows fails in line 2 of failing_source\.py: KeyError"
+    ):
+        load_dataset("failing_source:rows")
+    (tmp_path / "failing_import.py").write_text("1 / 0\n")
+    with pytest.raises(ValueError, match=r"^data set failing_import:rows fails in line 1 of failing_import\.py: Zero"):
+        load_dataset("failing_import:rows")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
