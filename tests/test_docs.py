@@ -257,7 +257,7 @@ class Prepared(Exception):
 
 @pytest.mark.parametrize("line", [line for line in sh_lines() if "memscore.estimate" not in line])
 def test_any_other_command_is_one_that_is_there(line, monkeypatch):
-    def stop(config):
+    def stop(config, **options):
         raise Prepared(config)
 
     monkeypatch.setattr("unlearn.experiments.prepare.prepare_experiment", stop)
