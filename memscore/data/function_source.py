@@ -1,6 +1,5 @@
 """Data sets from a user's function: arrays, dictionaries of arrays, torch Datasets, or finished Splits."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from memscore.data.array_sources import SPLIT_PREFIXES, RawSplit, build_from_arr
 from memscore.data.image_size import Size
 from memscore.data.sources import PublishedDataset, require_no_test_share
 from memscore.data.splits import Splits
-from memscore.user_functions import describe_user_error
+from memscore.user_functions import describe_user_error, import_user_function
 
 RULE = (
     "(images, labels), (images, labels, test images, test labels), a torch Dataset of (image, label), "
@@ -37,13 +36,7 @@ def call_function(name: str, test: float | None, size: Size | None) -> Published
     Raises:
         ValueError: a function that cannot be imported, fails, or returns something else than RULE.
     """
-    module, function = name.split(":")
-    try:
-        load = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"data set {name!r} cannot be imported ({error}); the module must be on PYTHONPATH") from error
-    except Exception as error:  # of the user's own code, which runs when the module is imported
-        raise ValueError(describe_user_error("data set", name, error)) from error
+    load = import_user_function("data set", name, "a function without arguments that returns a data set")
     try:
         result, label = load(), name.replace(":", ".")
     except Exception as error:

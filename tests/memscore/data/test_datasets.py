@@ -249,8 +249,14 @@ def test_a_users_function_that_fails_is_one_line_with_the_users_own_line(tmp_pat
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no_such_module:make", r"data set 'no_such_module:make' cannot be imported .* must be on PYTHONPATH"),
-        (f"{__name__}:no_such", "cannot be imported .*no_such"),
+        (
+            "no_such_module:make",
+            r"data set 'no_such_module:make': there is no module no_such_module; run .* \$PYTHONPATH",
+        ),
+        (
+            f"{__name__}:no_such",
+            r"test_datasets has no no_such \(it has .*\); name a function without arguments that returns",
+        ),
         (f"{__name__}:nothing", r"must return \(images, labels\), .*memscore.data.splits.Splits, got ndarray; fix"),
     ],
 )
