@@ -9,6 +9,20 @@ MODULE_FUNCTION = "module:function"
 """Stands for a user's own function in the lists of errors."""
 
 
+def find_nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was most likely meant; None if none is near.
+
+    Swapped letters count as near in short names too, where difflib's similarity falls below NEAR.
+
+    >>> find_nearest("sdg", ["adam", "sgd"]), find_nearest("nonexist", ["mnist"])
+    ('sgd', None)
+    """
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=NEAR)
+    swapped = [name for name in names if len(name) > 2 and sorted(name) == sorted(word)]
+    return next(iter(near or swapped), None)
+
+
 def validate_choice(kind: str, name: str, choices: Iterable[str]) -> str:
     """Return name if it is one of the choices; otherwise raise with the nearest one.
 
@@ -33,8 +47,8 @@ def validate_choice(kind: str, name: str, choices: Iterable[str]) -> str:
     names = sorted(choices)
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, n=1, cutoff=NEAR)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = find_nearest(name, names)
+    hint = f"; did you mean {near!r}?" if near else ""
     raise ValueError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")
 
 

@@ -33,6 +33,22 @@ def format_duration(seconds: float) -> str:
     return f"{_round_digits(seconds / 31_557_600, 2)} years"
 
 
+def format_hours(seconds: float) -> str:
+    """Format hours of cores or GPUs, which are paid for, as a number without a unit.
+
+    Args:
+        seconds: 0 or more.
+
+    Returns:
+        Such as "12.6"; "under 0.01" where it is less.
+
+    >>> [format_hours(s) for s in (0, 0.5, 90, 4000, 45_360, 6e7)]
+    ['0', 'under 0.01', '0.025', '1.1', '12.6', '16,700']
+    """
+    hours = seconds / 3600
+    return "under 0.01" if 0 < hours < 0.01 else _round_digits(hours, 2 if hours < 10 else 3)
+
+
 def format_rate(per_s: float) -> str:
     """Format a rate with three digits at most, by the second, hour or day.
 

@@ -20,10 +20,10 @@ COMMANDS = {
 }
 MAY_HAVE_MAIN = COMMANDS | {f"{folder}/__main__.py" for folder in ("memscore", "memscore/report", "unlearn")}
 LEVELS = (
+    ("memscore/choices.py",),
     (
         "memscore/cli",
         "memscore/seeds.py",
-        "memscore/choices.py",
         "memscore/user_functions.py",
         "memscore/score_registry.py",
         "memscore/units.py",

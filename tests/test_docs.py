@@ -112,8 +112,6 @@ def at_home(home, monkeypatch):
     monkeypatch.setenv("MEMSCORE_HOME", str(home / "memscore"))
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(home)
-    for name in ("mine", "target"):
-        monkeypatch.delitem(sys.modules, name, raising=False)  # another test's
 
 
 def test_the_fences_are_all_understood():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memscore.choices import validate_choice
+from memscore.choices import find_nearest, validate_choice
 from memscore.data.id_lists import read_matching_ids
 from memscore.data.splits import Dataset, Splits
 from memscore.seeds import generator
@@ -133,7 +133,7 @@ def select_forget_set(
         spec: random; SCORE:low, :medium, :high (medium is nearest 0.5 for memorization, else nearest the median),
             :union (a third of each), :riskiest (= high), :twin (as many random examples that are not among the
             riskiest); entanglement:low, :medium, :high; entanglement-at-SCORE:low, :medium, :high, at equal values of
-            that score; class:K or class:K,L,...; partial-class:K; id:ID; ids:FILE.
+            that score; class:K or class:K,L,... with numbers or names; partial-class:K; id:ID; ids:FILE.
         size: number of examples; ignored where the specification fixes it (class, id, ids).
         splits: the data set.
         scores: reads a score of the store.
@@ -148,6 +148,7 @@ def select_forget_set(
     Raises:
         ValueError: an unknown specification, more examples than are available, or an invalid set.
     """
+    spec = _number_classes(spec, splits)
     kind, colon, part = spec.partition(":")
     if kind == "random" and colon:
         raise ValueError(f"{spec}: a random set has no part; --size is the number of examples, --seed decides which")
@@ -200,6 +201,7 @@ def inject_forget_set(spec: str, size: int, splits: Splits, seed: int) -> tuple[
     Raises:
         ValueError: an invalid specification, two equal classes, or no example to change.
     """
+    spec = _number_classes(spec, splits)
     kind, colon, part = spec.partition(":")
     if kind == "canaries" and colon:
         raise ValueError(f"{spec}: canaries have no part; --size is the size of the forget set, one in 20 is a canary")
@@ -392,8 +394,10 @@ def _validate_rows(rows: np.ndarray, n_train: int) -> tuple[int, ...]:
 
 
 def parse_classes(part: str, splits: Splits) -> list[int]:
-    """Parse class numbers such as 3 or 0,1,3; unknown, repeated or all classes are an error."""
-    classes = [_parse_class(number, splits) for number in part.split(",")]
+    """Parse class numbers or names such as 3, cat or 0,1,3; unknown, repeated or all classes are an error."""
+    # a name may hold a comma itself
+    parts = [part] if part in (splits.class_names or ()) else part.split(",")
+    classes = [_parse_class(one, splits) for one in parts]
     for number in classes:
         if classes.count(number) > 1:
             raise ValueError(f"class:{part} names class {number} more than once; name each class once")
@@ -404,11 +408,29 @@ def parse_classes(part: str, splits: Splits) -> list[int]:
     return classes
 
 
+def _number_classes(spec: str, splits: Splits) -> str:
+    """Replace the class names of a specification by numbers, so that both ways of writing it draw one set."""
+    kind, _, part = spec.partition(":")
+    if kind == "class":
+        return f"{kind}:{','.join(map(str, parse_classes(part, splits)))}"
+    if kind == "partial-class":
+        return f"{kind}:{_parse_class(part, splits)}"
+    if kind == "confusion":
+        return f"{kind}:{','.join(map(str, _parse_two_classes(part, splits)))}"
+    return spec
+
+
 def _parse_class(part: str, splits: Splits) -> int:
-    """Parse a class number."""
-    if not part.isdecimal() or int(part) >= splits.n_classes:
-        raise ValueError(f"{part!r} is no class; classes are the numbers 0 to {splits.n_classes - 1}")
-    return int(part)
+    """Parse a class number or name; digits are always the number, even where a class is named by other digits."""
+    names = splits.class_names or ()
+    if part.isdecimal() and int(part) < splits.n_classes:
+        return int(part)
+    if part in names:
+        return names.index(part)
+    near = find_nearest(part, names)
+    hint = f"; did you mean {near!r}?" if near else ""
+    named = f", or their names such as {names[0]!r}" if names else ""
+    raise ValueError(f"{part!r} is no class{hint} (classes are the numbers 0 to {splits.n_classes - 1}{named})")
 
 
 def _parse_two_classes(part: str, splits: Splits) -> tuple[int, int]:
@@ -451,7 +473,7 @@ FORGET_SETS: dict[str, ForgetSetKind] = {
         select=_select_by_entanglement_at_score,
     ),
     "class": ForgetSetKind(
-        meanings={"class:3 class:0,1": "whole classes"},
+        meanings={"class:3 class:cat class:0,1": "whole classes, by number or name"},
         select=_select_classes,
         sized=False,
     ),

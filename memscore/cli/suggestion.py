@@ -1,10 +1,8 @@
 """Suggest the nearest of the names that a user could have meant."""
 
-import difflib
 from collections.abc import Iterable
 
-NEAR = 0.7
-"""Similarity from which on a name is suggested, as in memscore.choices."""
+from memscore.choices import find_nearest
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -13,5 +11,5 @@ def suggest(word: str, known: Iterable[str]) -> str:
     >>> suggest("--modles", ["--models", "--seed"]), suggest("nonexist", ["mnist"])
     ('; did you mean --models?', '')
     """
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=NEAR)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = find_nearest(word, known)
+    return f"; did you mean {near}?" if near else ""

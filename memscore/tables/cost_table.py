@@ -8,7 +8,7 @@ from memscore.pipeline.cards import LAUNCH_S, UTILISATION, CardOptions
 from memscore.pipeline.dry_run import CostEstimate
 from memscore.pipeline.work import Work
 from memscore.tables.console import make_table, print_line
-from memscore.units import format_count, format_duration, format_size
+from memscore.units import format_count, format_duration, format_hours, format_size
 
 LABEL_WIDTH = 7  # of the labels before the lines
 
@@ -61,7 +61,7 @@ def print_cost(console: Console, cost: CostEstimate, cards: CardOptions) -> None
     if cost.only_first_models:
         lines.append("more   what the requested RMSE takes is known after these first models")
     lines += [
-        f"CPU    about {format_number(cost.core_s / 3600)} core-hours: {format_duration(cost.wall_s)} with "
+        f"CPU    about {format_hours(cost.core_s)} core-hours: {format_duration(cost.wall_s)} with "
         f"{format_count(cost.workers, 'worker')}, originals and scores included",
         f"memory about {format_size(cost.worker_bytes)} a worker",
         f"disk   about {format_size(cost.bytes)} in all",
@@ -105,7 +105,7 @@ def print_gpu_hours(
             fits = "" if gpu_bytes < 1e9 * card.memory_gb else ", too much"
             memory = f"{format_size(gpu_bytes)} of {card.memory_gb:g} GB{fits}"
         table.add_row(
-            card.label, format_number(seconds / 3600), format_duration(seconds), *([memory] * (gpu_bytes is not None))
+            card.label, format_hours(seconds), format_duration(seconds), *([memory] * (gpu_bytes is not None))
         )
     console.print(table)
     # one paragraph below the table, without the indent of labelled lines
@@ -121,11 +121,11 @@ def print_price(console: Console, work: Work, core_s: float, precision: str, car
     if cards.price is None:
         return
     if cards.gpu is None:
-        hours, what = core_s / 3600, "core-hours"
+        seconds, what = core_s, "core-hours"
     else:
         [card] = cards.list_cards()
-        hours, what = work.compute_gpu_seconds(card, precision) / 3600, f"hours of {card.label}"
+        seconds, what = work.compute_gpu_seconds(card, precision), f"hours of {card.label}"
     print_lines(
         console,
-        [f"price  about {hours * cards.price:,.2f}: {format_number(hours)} {what} at {cards.price:g}"],
+        [f"price  about {seconds / 3600 * cards.price:,.2f}: {format_hours(seconds)} {what} at {cards.price:g}"],
     )

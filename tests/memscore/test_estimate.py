@@ -1,7 +1,6 @@
 """The whole command, from flags to files: equal bytes on every pool, everything on file, everything said."""
 
 import re
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -101,7 +100,6 @@ def test_a_module_in_the_current_folder_brings_data_and_model_on_both_pools(tmp_
     flags_of_module = "--data mine:data --arch mine:network --recipe small-mlp --epochs 2 --batch 16"
     flags = f"{flags_of_module} --design exact --block 8 --models 8 --originals 1"
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
     assert here(f"{flags} {SERIAL} --store {tmp_path / 'serial'}", capsys)[0] == 0
     code, output = ended(start(tmp_path, f"{flags} {RAY} --store ray"))
     assert code == 0, output

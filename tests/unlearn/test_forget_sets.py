@@ -1,5 +1,7 @@
 """Forget sets by every rule, on data whose scores are their row numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,18 @@ def test_a_twin_has_none_of_the_riskiest(splits):
 def test_a_random_set_is_drawn_by_its_seed(splits):
     assert rows_of("random", 30, splits) == rows_of("random", 30, splits)
     assert rows_of("random", 30, splits) != rows_of("random", 30, splits, seed=1)
+
+
+def test_a_class_by_its_name(splits):
+    names = ("zero", "one", "two, three", "3", "4", "5", "6", "7", "8", "0")
+    named = replace(splits, class_names=names)
+    assert rows_of("class:one", 7, named) == rows_of("class:1", 7, splits)
+    assert rows_of("class:zero,one", 7, named) == rows_of("class:0,1", 7, splits)
+    assert rows_of("class:two, three", 7, named) == rows_of("class:2", 7, splits)
+    assert rows_of("partial-class:zero", 7, named) == rows_of("partial-class:0", 7, splits)
+    assert rows_of("class:0", 7, named) == rows_of("class:0", 7, splits)  # digits are the number
+    with pytest.raises(ValueError, match=r"'zeor' is no class; did you mean 'zero'\? .* or their names such as 'zero'"):
+        rows_of("class:zeor", 7, named)
 
 
 def test_a_class_and_a_part_of_one(splits):
@@ -125,8 +139,8 @@ def test_a_file_that_names_no_forget_set_says_so(splits, tmp_path, name, content
         ("entanglement:high", 200, "use 100 or fewer"),
         ("entanglement-at-entropy:hihg", 5, "unknown level of entanglement 'hihg'; did you mean 'high'"),
         ("entanglement-at-entropy:high", 61, "--size 61: .* equal entropy .* for 300 .*; use 60 or fewer"),
-        ("class:11", 5, "'11' is no class; classes are the numbers 0 to 9"),
-        ("class:3,11", 5, "'11' is no class; classes are the numbers 0 to 9"),
+        ("class:11", 5, r"'11' is no class \(classes are the numbers 0 to 9"),
+        ("class:3,11", 5, r"'11' is no class \(classes are the numbers 0 to 9"),
         ("class:3,", 5, "'' is no class"),
         ("class:0,3,0", 5, "class:0,3,0 names class 0 more than once; name each class once"),
         ("class:0,1,2,3,4,5,6,7,8,9", 5, "names all 10 classes, and at least one must be retained; leave one out"),

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,7 +265,6 @@ def test_a_network_of_the_users_own_is_named_by_module_and_function(bank, half, 
     network = load_user_model(path, "my_nets:wide", bank.store.manifest).network
     result = run_audit(bank.store, network, normalize_splits(bank), member=half)
     assert result.curves["lira"].auc.lo > 0.5
-    sys.modules.pop("my_nets")
 
 
 def test_member_ids_are_read_from_text_json_and_npz(bank, tmp_path):

@@ -1,7 +1,6 @@
 """Algorithms of the user's own by module:function: their forms, what is checked, and what their users read."""
 
 import importlib
-import sys
 
 import pytest
 import torch
@@ -103,7 +102,6 @@ def own(tmp_path, monkeypatch):
     path = tmp_path / "own_unlearning.py"
     path.write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "own_unlearning", raising=False)
     importlib.invalidate_caches()
     return path
 

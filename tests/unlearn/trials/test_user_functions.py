@@ -52,7 +52,6 @@ def own(tmp_path, monkeypatch):
     path = tmp_path / f"{NAME}.py"
     path.write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, NAME, raising=False)
     importlib.invalidate_caches()
     return path
 
