@@ -15,7 +15,7 @@ run: $(SETUP)
 	$(BIN)/python -m memscore.estimate $(if $(NAMES_STORE),,--store '$(STORE)') $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadgroup
+	$(BIN)/python -m tests.halves
 
 slow: $(SETUP)
 	$(BIN)/python -m pytest -m slow

@@ -15,19 +15,6 @@ TOKEN = "0123456789abcdef" * 4
 torch.set_num_threads(1)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One process for each core, and one for the tests on Ray, which mostly wait."""
-    return (os.cpu_count() or 1) + 1
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process, where they share what it sets up, and all tests on Ray in another one."""
-    for item in items:
-        on_ray = item.get_closest_marker("ray")
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.nodeid.partition("::")[0]))
-
-
 @pytest.fixture(autouse=True)
 def forgotten_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Modules that a test wrote and imported are gone after it: the next one has other functions by the same name."""
