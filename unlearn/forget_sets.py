@@ -7,7 +7,7 @@ kinds change the training data before anything is trained, and so need separate 
 `confusion:0,1`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -395,9 +395,8 @@ def _validate_rows(rows: np.ndarray, n_train: int) -> tuple[int, ...]:
 
 def parse_classes(part: str, splits: Splits) -> list[int]:
     """Parse class numbers or names such as 3, cat or 0,1,3; unknown, repeated or all classes are an error."""
-    # a name may hold a comma itself
-    parts = [part] if part in (splits.class_names or ()) else part.split(",")
-    classes = [_parse_class(one, splits) for one in parts]
+    whole = part in (splits.class_names or ())  # a name may hold a comma
+    classes = [_parse_class(one, splits) for one in ([part] if whole else part.split(","))]
     for number in classes:
         if classes.count(number) > 1:
             raise ValueError(f"class:{part} names class {number} more than once; name each class once")
@@ -411,13 +410,12 @@ def parse_classes(part: str, splits: Splits) -> list[int]:
 def _number_classes(spec: str, splits: Splits) -> str:
     """Replace the class names of a specification by numbers, so that both ways of writing it draw one set."""
     kind, _, part = spec.partition(":")
-    if kind == "class":
-        return f"{kind}:{','.join(map(str, parse_classes(part, splits)))}"
-    if kind == "partial-class":
-        return f"{kind}:{_parse_class(part, splits)}"
-    if kind == "confusion":
-        return f"{kind}:{','.join(map(str, _parse_two_classes(part, splits)))}"
-    return spec
+    parsers: dict[str, Callable[[str, Splits], Sequence[int]]] = {
+        "class": parse_classes,
+        "partial-class": lambda part, splits: [_parse_class(part, splits)],
+        "confusion": _parse_two_classes,
+    }
+    return f"{kind}:{','.join(map(str, parsers[kind](part, splits)))}" if kind in parsers else spec
 
 
 def _parse_class(part: str, splits: Splits) -> int:
@@ -427,8 +425,7 @@ def _parse_class(part: str, splits: Splits) -> int:
         return int(part)
     if part in names:
         return names.index(part)
-    near = find_nearest(part, names)
-    hint = f"; did you mean {near!r}?" if near else ""
+    hint = f"; did you mean {near!r}?" if (near := find_nearest(part, names)) else ""
     named = f", or their names such as {names[0]!r}" if names else ""
     raise ValueError(f"{part!r} is no class{hint} (classes are the numbers 0 to {splits.n_classes - 1}{named})")
 
