@@ -122,7 +122,7 @@ class AutoPool:
             try:
                 self._pool = self._stack.enter_context(self._open_workers())
             except Exception as error:  # the run itself does not depend on them
-                self.tell(f"no workers ({format_error(error)}); going on in this process")
+                self.tell(describe_missing_workers(error))
         return not self.is_serial
 
     def __enter__(self) -> Self:
@@ -133,6 +133,11 @@ class AutoPool:
     ) -> None:
         """End the workers, if there are any."""
         self._stack.__exit__(kind, error, trace)
+
+
+def describe_missing_workers(error: Exception) -> str:
+    """Return a line for a run that goes on without workers, because none could be started."""
+    return f"no workers ({format_error(error)}); going on in this process"
 
 
 class MetricPublisher(Protocol):
