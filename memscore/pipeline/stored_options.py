@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from memscore.cli.options import format_flags
 from memscore.pipeline.config import (
     ARCHITECTURE_FOR,
     DEFAULT_ARCHITECTURE,
@@ -55,7 +56,7 @@ def complete_options(config: BankConfig) -> tuple[BankConfig, tuple[str, ...]]:
     # A note names only what a new bank would not have had anyway.
     completed = replace(config, **taken)
     usual = _list_usual_options(completed)
-    words = [word for name, value in taken.items() if value != usual[name] for word in _format_option(name, value)]
+    words = format_flags({name: value for name, value in taken.items() if value != usual[name]})
     return completed, (f"options left out are those of the stored bank: {shlex.join(words)}",) if words else ()
 
 
@@ -152,8 +153,3 @@ def _take_count(store: Store, arms: Mapping[str, Any]) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):  # a run that was killed at once, or a damaged record, which is overwritten
         return {}
     return {"models": planned[name]} if planned.get(name) else {}
-
-
-def _format_option(name: str, value: Any) -> list[str]:
-    flag = f"--{name.replace('_', '-')}"
-    return [flag] if value is True else [flag, str(value)]
