@@ -302,4 +302,4 @@ def format_dashboard_hint(url: str | None) -> str:
     """Return a line with the dashboard's address and what Ray's own commands need to reach it."""
     if url is None:
         return "the cluster reports no dashboard; it may have been started without one"
-    return f"dashboard {url} (its token: ray get-auth-token); for Ray's own commands: {format_export_line(url)}"
+    return f"dashboard {url} (its token: ray get-auth-token); for Ray's own commands: `{format_export_line(url)}`"

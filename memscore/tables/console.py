@@ -7,24 +7,21 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rich import box
-from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from memscore.cli.wrapping import find_breaks
+
 PIPED_WIDTH = 120
 """Width of what is written to a file or a pipe, unless $COLUMNS says another."""
 
 UNLIMITED = 10_000
 """Terminal width that fits any table."""
-MIN_LINE_WIDTH = 20
-"""Minimum width of wrapped lines, whatever the terminal."""
 MIN_TEXT_WIDTH = 8
 """Minimum width of a column of text, whatever the terminal."""
-UNBROKEN = re.compile(r"\S*\d (?:%|ms|s|min|h|days|kB|MB|GB|TB)(?=[\s.,;:)]|$)\S*|\S+")
-"""What no line break divides: a word, or a number and its unit."""
 WORD = re.compile(r"[A-Za-z]{3}")
 """Only a cell of text has three letters in a row."""
 
@@ -115,12 +112,7 @@ def make_table(title: str, columns: Sequence[str]) -> NumberTable:
 def _wrap_text(text: Text, width: int, indent: int = 0) -> list[Text]:
     """Wrap a text between words, lines after the first narrower by the indent; no line ends in blanks."""
     # rich's own wrap cuts a word that is too long, as a path may be
-    breaks, begin, room = [], 0, width
-    for word in UNBROKEN.finditer(text.plain):
-        if word.start() > begin and cell_len(text.plain[begin : word.end()]) > room:
-            begin, room = word.start(), max(width - indent, MIN_LINE_WIDTH)
-            breaks.append(begin)
-    lines = list(text.divide(breaks))
+    lines = list(text.divide(find_breaks(text.plain, width, indent)))
     for line in lines:
         line.rstrip()
     return lines
