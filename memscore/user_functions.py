@@ -20,6 +20,12 @@ MAX_MESSAGE = 200  # characters of an exception in one line
 _hashes: dict[str, tuple[ModuleType, str]] = {}  # by module: the object that was hashed, and its hash
 
 
+class UserFunctionError(ValueError):
+    """A function of the user's failed; the message says where, and needs no name of a class before it."""
+
+    for_user = True
+
+
 def is_user_function(name: str) -> bool:
     """Return whether a name is module:function, which no built-in name is."""
     return ":" in name

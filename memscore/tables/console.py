@@ -47,11 +47,15 @@ class NumberTable(Table):
     def __init__(self, title: str) -> None:
         super().__init__(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         self.heading = title
+        self.whole: frozenset[str] = frozenset()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render the whole table where it fits, else part by part."""
         # measured as if the terminal had any width, because rich limits a cell's measure to the width it has
-        sizes = [_measure_column(console, options.update_width(UNLIMITED), column) for column in self.columns]
+        unlimited = options.update_width(UNLIMITED)
+        sizes = [
+            _measure_column(console, unlimited, column, is_whole=column.header in self.whole) for column in self.columns
+        ]
         yield Segment.line()
         # not rich's title, which wraps at the width of the table
         if self.heading:
@@ -101,9 +105,13 @@ def print_command(console: Console, label: str, command: str) -> None:
     console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
 
 
-def make_table(title: str, columns: Sequence[str]) -> NumberTable:
-    """Make a table whose first column is a name and whose others are numbers."""
+def make_table(title: str, columns: Sequence[str], *, whole: Iterable[str] = ()) -> NumberTable:
+    """Make a table whose first column is a name and whose others are numbers.
+
+    `whole` are columns whose texts are not broken at blanks, as ids, which are copied.
+    """
     table = NumberTable(title)
+    table.whole = frozenset(whole)
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if position else "left", no_wrap=True)
     return table
@@ -129,12 +137,12 @@ def _strip_lines(segments: Iterable[Segment]) -> Iterable[list[Segment]]:
             yield line
 
 
-def _measure_column(console: Console, options: ConsoleOptions, column: Column) -> Size:
+def _measure_column(console: Console, options: ConsoleOptions, column: Column, *, is_whole: bool) -> Size:
     """Measure the width that a column needs with and without wrapped text."""
     header, *cells = (Measurement.get(console, options, cell) for cell in (column.header, *column.cells))
     is_text = any(WORD.search(str(cell)) for cell in column.cells)
     # a number of several words, such as "0.5 [0.4, 0.6]", stays on one line
-    least = max((header.minimum, *(cell.minimum if is_text else cell.maximum for cell in cells)))
+    least = max((header.minimum, *(cell.minimum if is_text and not is_whole else cell.maximum for cell in cells)))
     return Size(least, max((header.maximum, *(cell.maximum for cell in cells))), is_text)
 
 

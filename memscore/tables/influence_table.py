@@ -89,7 +89,8 @@ def print_strongest(console: Console, result: InfluenceResult, store: Store) -> 
     """Print the pairs with the largest influence."""
     title = "most influential strong pairs" if result.strong.any() else "no pair is strong; the most influential ones"
     columns = ("target", "label", "training example", "label", "influence", "s.e.", "memorization", "q")
-    table, examples = make_table(title, columns), name_labels(store.examples(), store.class_names)
+    table = make_table(title, columns, whole=("target", "training example"))
+    examples = name_labels(store.examples(), store.class_names)
     for row in result.strongest()[:ROWS_SHOWN].tolist():
         [pair] = result.table.slice(row, 1).to_pylist()
         table.add_row(

@@ -26,6 +26,7 @@ from unlearn.trials.setup import (
     ShowProgress,
     UnlearningContext,
     check_seed,
+    describe_failures,
     no_progress,
     open_context,
     open_trainable_store,
@@ -42,7 +43,7 @@ class TrialResults:
 
     Attributes:
         rows: rows of the oracle, the algorithm and the original for every seed.
-        failed: a line for each trial that has no row.
+        failed: lines on the trials that have no row.
         population_values: column -> value of the requested measures of many models.
         retained: the forgotten examples with an exact copy in the retain set.
         notes: lines on the request and the data for a reader of the results.
@@ -149,7 +150,7 @@ class PreparedTrials:
         )
         return TrialResults(
             rows=rows,
-            failed=failed,
+            failed=describe_failures(failed),
             population_values=values,
             retained=find_retained_copies(context.copies, forget.rows),
             notes=(*self.notes, *describe_held_out_copies(context.copies)),

@@ -19,11 +19,13 @@ from memscore.analysis.audit import run_audit
 from memscore.analysis.audit_report import build_audit_record, build_bank_command
 from memscore.analysis.audit_trust import (
     GroupAccuracy,
+    Observations,
     compute_detectable_auc,
     conclude,
     find_class_order,
     find_member_reasons,
     find_missing_members,
+    find_model_reasons,
 )
 from memscore.analysis.calibration import AuditedThreshold
 from memscore.analysis.shadow_targets import ShadowTargets
@@ -141,8 +143,30 @@ def test_outputs_that_are_no_logits_of_the_bank_are_named(store, splits, member,
 def test_an_untrained_network_is_near_chance(store, splits, member):
     network = build_network("mlp-32", splits.input_shape, splits.n_classes, 5).eval()
     result = run_audit(store, network, splits, member=member)
-    assert any("near chance" in reason for reason in result.reasons)
+    assert result.reasons[0].startswith("it looks untrained or trained on other labels: its accuracy is 0.")
     assert not run_audit(store, network, splits).trusted  # without a list too
+
+
+def describe_answers(predicted, labels, lo, manifest):
+    """The first reason for a model with these answers, where the bank's models are right on a share of `lo` or more."""
+    group = GroupAccuracy(
+        value=float((predicted == labels).mean()), examples=len(labels), bank=lo + 0.1, limits=Limits(lo=lo, hi=1.0)
+    )
+    seen = Observations(
+        output_kind="", predicted=predicted, labels=labels, accuracies={"train": group}, fits={}, models=64
+    )
+    return next(iter(find_model_reasons(seen, manifest)))
+
+
+def test_another_order_of_classes_is_the_reason_only_where_it_explains_the_answers(store):
+    """Beside a weak bank: an order of classes suits an untrained network too, which answers with three of ten."""
+    labels, rng = np.arange(1000) % 10, np.random.default_rng(0)
+    few = np.where(labels == 1, 0, np.where(labels == 2, 3, 7))
+    assert (find_class_order(few, labels, 10)[few] == labels).mean() == 0.3
+    assert describe_answers(few, labels, 0.25, store.manifest).startswith("it looks untrained or trained on other la")
+    order = np.roll(np.arange(10), 1)
+    weak = np.where(rng.random(1000) < 0.4, order[labels], rng.integers(0, 10, 1000))
+    assert describe_answers(weak, labels, 0.25, store.manifest).startswith("its classes are in another order")
 
 
 def test_other_networks_and_recipes_are_told_by_their_confidence(store, splits, member):
