@@ -116,8 +116,8 @@ class AutoPool:
         if self.is_serial and self.takes_too_long(kinds):
             self._may_open = False
             self.tell(
-                f"{sum(kinds.values())} jobs are left and take about {self.forecast(kinds):.0f} s in this process, "
-                "longer than forecast: starting Ray workers for them"
+                f"{format_left(sum(kinds.values()), 'job')} about {self.forecast(kinds):.0f} s in this process, longer "
+                "than forecast: starting Ray workers for them"
             )
             try:
                 self._pool = self._stack.enter_context(self._open_workers())
@@ -133,6 +133,11 @@ class AutoPool:
     ) -> None:
         """End the workers, if there are any."""
         self._stack.__exit__(kind, error, trace)
+
+
+def format_left(count: int, noun: str) -> str:
+    """Format how many of something are left, up to how long they take."""
+    return f"1 {noun} is left and takes" if count == 1 else f"{count} {noun}s are left and take"
 
 
 def describe_missing_workers(error: Exception) -> str:

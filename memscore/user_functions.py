@@ -134,7 +134,7 @@ def describe_user_place(name: str, *functions: Any) -> str:
     for function in functions:
         code = getattr(inspect.unwrap(function), "__code__", None)
         if code is not None and code.co_filename == path:
-            return f"line {code.co_firstlineno} of {Path(path).name}"
+            return f"line {code.co_firstlineno} of {Path(code.co_filename).name}"
     return ""
 
 

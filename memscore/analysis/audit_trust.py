@@ -20,6 +20,7 @@ from memscore.models.output_kinds import DESCRIPTIONS
 from memscore.statistics.intervals import Interval
 from memscore.statistics.shadow_fit import LEAST_MODELS, Limits, ShadowFit, compute_limits, fit_shadows
 from memscore.store.manifest import Manifest
+from memscore.units import format_count
 
 ACCURACY_MARGIN = 0.1
 """Smallest difference from the bank's mean accuracy that counts as another."""
@@ -128,7 +129,7 @@ def describe_misfit(split: str, fit: ShadowFit) -> str:
         parts.append(f"median z {fit.median:.2f} (fits: {fit.median_limits.lo:.2f} to {fit.median_limits.hi:.2f})")
     if not fit.spread_limits.contain(fit.spread):
         parts.append(f"sd of z {fit.spread:.2f} (fits: {fit.spread_limits.lo:.2f} to {fit.spread_limits.hi:.2f})")
-    return f"{' and '.join(parts)} on {fit.examples} {split} examples"
+    return f"{' and '.join(parts)} on {format_count(fit.examples, f'{split} example')}"
 
 
 def _find_accuracy_reasons(seen: Observations, n_classes: int) -> Iterator[str]:
@@ -355,7 +356,8 @@ def conclude(
         return f"{', '.join(evidence)}: evidence of leakage, members can be told from others better than by chance"
     least = compute_detectable_auc(*counts)
     return (
-        f"{evidence[0]}: no evidence of leakage at this power; with {counts[0]} members and {counts[1]} others an AUC "
+        f"{evidence[0]}: no evidence of leakage at this power; with {format_count(counts[0], 'member')} and "
+        f"{format_count(counts[1], 'other')} an AUC "
         f"of {least:.3f} or more would have been detected 4 times of 5"
     )
 

@@ -146,7 +146,7 @@ def _take_validation(
     train = source.train
     if source.validation is not None:
         if share:
-            reason = f"{source.name} has its own validation split ({len(source.validation)} images)"
+            reason = f"{source.name} has its own validation split ({format_count(len(source.validation), 'image')})"
             raise ValueError(
                 f"{reason}, so validation cannot be {share}; leave it out to use that split, or give 0 for none"
             )

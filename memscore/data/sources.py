@@ -102,7 +102,8 @@ def require_no_test_share(name: str, test: float | None, n_test: int) -> None:
     """Raise ValueError if a share for the test set is given beside a test split of the source's own."""
     if test is not None:
         raise ValueError(
-            f"{name} has its own test split ({n_test} images), so test cannot be {test:g}; leave it out to use that "
+            f"{name} has its own test split ({format_count(n_test, 'image')}), so test cannot be {test:g}; leave it "
+            "out to use that "
             "split"
         )
 

@@ -19,6 +19,7 @@ from memscore.store.parquet import CorruptFile
 from memscore.store.remote import retry
 from memscore.store.store import Store
 from memscore.training.recipe_names import format_recipe_name
+from memscore.units import format_count
 
 MAX_NAMES = 2
 """Names of files that the remark on a folder that is no bank lists."""
@@ -124,7 +125,7 @@ def summarize_folder(folder: Folder, name: str) -> BankSummary:
 def describe_no_bank(folder: Folder) -> str:
     """Describe a folder without manifest.json."""
     if shards := folder.names("shards"):
-        return f"damaged: {len(shards)} models and no manifest.json; see `memscore bank verify`"
+        return f"damaged: {format_count(len(shards), 'model')} and no manifest.json; see `memscore bank verify`"
     names = folder.names()
     if not names and not folder.folders(""):
         return "no bank: it is empty"

@@ -77,7 +77,7 @@ def format_model_checks(audit: AuditResult) -> list[str]:
         spread_limits = f"{fit.spread_limits.lo:.2f} to {fit.spread_limits.hi:.2f}"
         lines.append(
             f"fit       {split}: z of its confidence among {fit.models} shadow models' has median {fit.median:.2f} "
-            f"({limits} fits) and sd {fit.spread:.2f} ({spread_limits} fits), {fit.examples} examples"
+            f"({limits} fits) and sd {fit.spread:.2f} ({spread_limits} fits), {format_count(fit.examples, 'example')}"
             + (f"; {len(fit.outlying)} shadow models far from the others are left out" if fit.outlying else "")
         )
     return lines

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from memscore.store.manifest import Manifest, split_architecture
 from memscore.training.recipe_changes import change_recipe
 from memscore.training.recipes import RECIPES, get_default_recipe_name
+from memscore.units import format_count, format_value
 from memscore.user_functions import is_user_function
 
 MAX_CHANGED = 2
@@ -78,14 +79,7 @@ def format_recipe_name(manifest: Manifest, origin: Mapping[str, Any]) -> str:
     """
     name, changes = find_named_recipe(manifest, origin)
     if not origin.get("recipe") and len(changes) > MAX_CHANGED:
-        return f"own ({manifest.recipe.get('optimizer')}, {manifest.recipe.get('epochs')} epochs)"
-    words = [f"{option} {format_value(value)}" for option, value in changes.items()]
+        return f"own ({manifest.recipe.get('optimizer')}, {format_count(manifest.recipe.get('epochs', 0), 'epoch')})"
+    words = [f"{option} {format_value(value, ' ')}" for option, value in changes.items()]
     rest = f" and {len(words) - MAX_CHANGED} more" if len(words) > MAX_CHANGED else ""
     return f"{name} with {', '.join(words[:MAX_CHANGED])}{rest}" if words else name
-
-
-def format_value(value: Any) -> str:
-    """Format the value of an option, numbers without digits that say nothing: 0.1, 15 25, crop flip, none."""
-    if isinstance(value, (tuple, list)):
-        return " ".join(map(format_value, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,6 +13,7 @@ import numpy as np
 
 from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.claims import Claim, judge_claim
+from memscore.units import format_count
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import (
     Experiment,
@@ -24,6 +25,7 @@ from unlearn.experiments.base import (
 from unlearn.experiments.config import ExperimentConfig
 from unlearn.experiments.memorization import PAPER, SMALL
 from unlearn.experiments.plots import DETAIL_COLUMNS, Group, compute_figure_size, draw_grid
+from unlearn.experiments.questions import QUESTIONS
 from unlearn.forget_sets import ENTANGLEMENT_AT, LEVELS
 from unlearn.meta.partition import align_scores, mean_score
 from unlearn.trials.config import ORACLE, Row
@@ -194,7 +196,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     # The grid of panels above, and a row of fixed height below: cumulative distributions from the stored quantiles.
     width, height = compute_figure_size(panels, LEVELS, ylabels)
     figure = create_figure(width, height + 3)
-    figure.suptitle(f"entanglement: {config.size} examples to forget, chosen by {config.selection}")
+    figure.suptitle(f"entanglement: {format_count(config.size, 'example')} to forget, chosen by {config.selection}")
     ((top,), (bottom,)) = figure.subfigures(2, 1, squeeze=False, height_ratios=(height, 3))
     draw_grid(top, panels, names, LEVELS, ylabels)
     for axis, levels in zip(bottom.subplots(1, 2, sharex=True, sharey=True), (LEVELS, MATCHED), strict=True):
@@ -210,7 +212,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
 
 EXPERIMENT = Experiment(
     source="RUM Fig. 1a, Tables 2-6, Figs 6-7",
-    question="how entanglement with what stays decides how well unlearning goes",
+    question=QUESTIONS["entanglement"],
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,

@@ -7,6 +7,7 @@ Methods that draw labels do the opposite in the paper: they forget examples of l
 from collections.abc import Mapping
 
 from memscore.statistics.claims import Claim, judge_claim
+from memscore.units import format_count
 from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments.base import (
     Experiment,
@@ -15,6 +16,7 @@ from unlearn.experiments.base import (
 )
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import DETAIL_COLUMNS, render_points
+from unlearn.experiments.questions import QUESTIONS
 from unlearn.forget_sets import LEVELS
 from unlearn.trials.config import ORACLE
 from unlearn.tuning.config import SweepConfig
@@ -104,13 +106,13 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
         }
         for selection in config.selections
     }
-    title = f"{config.score}: {config.size} examples to forget"
+    title = f"{config.score}: {format_count(config.size, 'example')} to forget"
     return render_points(panels, names, LEVELS, "tow_test", "ToW (test)", title, DETAIL_COLUMNS)
 
 
 EXPERIMENT = Experiment(
     source="RUM Fig. 1b, Tables 7-9, Fig. 8",
-    question="how memorization of what goes decides how well it goes",
+    question=QUESTIONS["memorization"],
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,

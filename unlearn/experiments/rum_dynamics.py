@@ -17,6 +17,7 @@ from memscore.statistics.claims import Claim, judge_claim, judge_equivalent, jud
 from memscore.store.store import Store
 from memscore.store.trial_files import read_predictions
 from memscore.training.evaluation import gap
+from memscore.units import format_count
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import (
     Experiment,
@@ -27,6 +28,7 @@ from unlearn.experiments.base import (
 )
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import plot_mean_line, plot_over_steps
+from unlearn.experiments.questions import QUESTIONS
 from unlearn.meta.partition import align_scores
 from unlearn.oracles import TrialData
 from unlearn.trials.config import ORACLE, Row
@@ -159,7 +161,8 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     rows, names = select_by_selection(results[UNION], config.selection), config.algorithms
     figure = create_figure(9.5, 3.2 * len(names) + 0.4)
     figure.suptitle(
-        f"{config.score}: {config.size} examples to forget, chosen by {config.selection}; dashed: retrained"
+        f"{config.score}: {format_count(config.size, 'example')} to forget, chosen by {config.selection}; dashed: "
+        "retrained"
     )
     panels = figure.subplots(len(names), len(ORDERS), squeeze=False, sharey=True)
     for axes, name in zip(panels, names, strict=True):
@@ -185,7 +188,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
 
 EXPERIMENT = Experiment(
     source="RUM Figs 4 and 9",
-    question="what each step of a sequence does to every part",
+    question=QUESTIONS["sequence"],
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,

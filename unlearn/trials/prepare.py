@@ -5,6 +5,7 @@ from typing import Any
 
 from cluster.pool import Pool
 from memscore.pipeline.jobs import OriginalJob, compute_job_key
+from memscore.units import format_count
 from unlearn.algorithms import get_algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs, find_missing_models, find_model_names
@@ -204,7 +205,8 @@ def check_counts(request: TrialRequest) -> None:
         raise ValueError(f"--seeds {request.seeds}: at least one original is needed; 3 give an interval")
     if request.seeds > MAX_COUNT:
         raise ValueError(
-            f"--seeds {request.seeds} asks for {2 * request.seeds} models, an original and an oracle a seed; at most "
+            f"--seeds {request.seeds} asks for {format_count(2 * request.seeds, 'model')}, an original and an oracle "
+            "a seed; at most "
             f"{MAX_COUNT} seeds are allowed, and 64 suffice for the measures of many models"
         )
     check_seed(request.seed)

@@ -191,7 +191,7 @@ def test_a_users_network_on_other_data_needs_a_recipe_by_name():
         ({"optimizer": "adam", "nesterov": True}, "got adam with momentum 0.9; use nesterov=False"),
         ({"momentum": 0.0, "nesterov": True}, "got sgd with momentum 0.0; use nesterov=False"),
         ({"schedule": "steps"}, r"which needs some; got \(\) with 'steps'"),
-        ({"milestones": (10,)}, r"go with schedule 'steps'.*\(10.0,\) with 'constant'"),
+        ({"milestones": (10,)}, r"go with schedule 'steps'.*got 10 with 'constant'"),
         (
             {"schedule": "steps", "milestones": (20, 10)},
             r"must rise, above 0 and up to 30 epochs, got \(20.0, 10.0\)",
