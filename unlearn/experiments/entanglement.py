@@ -13,7 +13,6 @@ import numpy as np
 
 from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.claims import Claim, judge_claim
-from memscore.units import format_count
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import (
     Experiment,
@@ -196,7 +195,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     # The grid of panels above, and a row of fixed height below: cumulative distributions from the stored quantiles.
     width, height = compute_figure_size(panels, LEVELS, ylabels)
     figure = create_figure(width, height + 3)
-    figure.suptitle(f"entanglement: {format_count(config.size, 'example')} to forget, chosen by {config.selection}")
+    figure.suptitle(f"entanglement: {config.size} examples to forget, chosen by {config.selection}")
     ((top,), (bottom,)) = figure.subfigures(2, 1, squeeze=False, height_ratios=(height, 3))
     draw_grid(top, panels, names, LEVELS, ylabels)
     for axis, levels in zip(bottom.subplots(1, 2, sharex=True, sharey=True), (LEVELS, MATCHED), strict=True):

@@ -165,7 +165,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     arms = [(name, arm) for name in config.algorithms for arm in ARM_LABELS]
     n_columns = max(3, len(arms))
     figure = create_figure(3.6 * n_columns, 6.6)
-    figure.suptitle(f"{format_count(config.size, 'example')} to forget in each round, by {PROXY} retraining of theta_u")
+    figure.suptitle(f"{config.size} examples to forget in each round, by {PROXY} retraining of theta_u")
     top, bottom = figure.subplots(2, n_columns)
     # Top: a line per arm and algorithm over the rounds. Round 0, before any request, is part of the skew alone.
     start = select_rows(all_rows, round=0)

@@ -7,7 +7,6 @@ Methods that draw labels do the opposite in the paper: they forget examples of l
 from collections.abc import Mapping
 
 from memscore.statistics.claims import Claim, judge_claim
-from memscore.units import format_count
 from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments.base import (
     Experiment,
@@ -106,7 +105,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
         }
         for selection in config.selections
     }
-    title = f"{config.score}: {format_count(config.size, 'example')} to forget"
+    title = f"{config.score}: {config.size} examples to forget"
     return render_points(panels, names, LEVELS, "tow_test", "ToW (test)", title, DETAIL_COLUMNS)
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from memscore.statistics.claims import Claim, judge_claim
 from memscore.statistics.intervals import Interval
 from memscore.store.store import Store
-from memscore.units import format_count, format_value
+from memscore.units import format_value
 from unlearn.experiments.base import (
     Experiment,
     ExperimentResult,
@@ -266,7 +266,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
                 for algorithm in config.algorithms
                 for name in list_scores(config)
             }
-    title = f"refinement by proxies: {format_count(config.size, 'example')} to forget, chosen by {config.selection}"
+    title = f"refinement by proxies: {config.size} examples to forget, chosen by {config.selection}"
     extra = {"tow_mia_test": "ToW-MIA (test)"}
     return render_points(panels, config.algorithms, list_scores(config), "tow_test", "ToW (test)", title, extra)
 

@@ -17,7 +17,6 @@ from memscore.statistics.claims import Claim, judge_claim, judge_equivalent, jud
 from memscore.store.store import Store
 from memscore.store.trial_files import read_predictions
 from memscore.training.evaluation import gap
-from memscore.units import format_count
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import (
     Experiment,
@@ -161,8 +160,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
     rows, names = select_by_selection(results[UNION], config.selection), config.algorithms
     figure = create_figure(9.5, 3.2 * len(names) + 0.4)
     figure.suptitle(
-        f"{config.score}: {format_count(config.size, 'example')} to forget, chosen by {config.selection}; dashed: "
-        "retrained"
+        f"{config.score}: {config.size} examples to forget, chosen by {config.selection}; dashed: retrained"
     )
     panels = figure.subplots(len(names), len(ORDERS), squeeze=False, sharey=True)
     for axes, name in zip(panels, names, strict=True):
