@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-NEAR = 0.7
+NEAR = 0.65
 """Similarity from which on a name is suggested: difflib's .6 takes 'mnist' for 'nonexist'."""
 MODULE_FUNCTION = "module:function"
 """Stands for a user's own function in the lists of errors."""

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-NEAR = 0.7
+NEAR = 0.65
 """Similarity from which on a name is suggested, as in memscore.choices."""
 
 

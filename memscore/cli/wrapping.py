@@ -33,7 +33,7 @@ def find_breaks(text: str, width: int, indent: int = 0) -> list[int]:
         Positions in the text at which lines after the first begin.
 
     >>> find_breaks("about 12 min are left", 10)
-    [6, 13]
+    [6]
     """
     breaks, begin, room = [], 0, width
     for word in UNBROKEN.finditer(text):
