@@ -116,6 +116,7 @@ def choose_pool(options: PoolOptions, forecast: Callable[[float], float]) -> Poo
     if resolve_address(None) != "local":
         write_line("on the cluster that RAY_ADDRESS names; --pool serial for this process")
         return replace(options, pool="ray")
+    # Ray starts a worker for each CPU where no option says how many
     workers = count_cpus()
     limit_s = compute_serial_limit(workers)
     if math.isinf(limit_s):
@@ -189,6 +190,7 @@ def open_pool(options: PoolOptions, resolve_device: Callable[[str], str]) -> Gen
     if not is_joining(options):
         options = replace(options, device="cuda" if resolve_device(options.device) == "cuda" else "cpu")
     with ExitStack() as stack:
+        # only the start is tried: what the run itself raises comes from the block of the caller
         try:
             session = stack.enter_context(open_ray_pool(options))
         except Exception as error:

@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; see memscore.cli.app.run_command. Without a word it lists the experiments."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     experiments = format_names("experiments", QUESTIONS)
+    # run_command prints an error as one line, and this is a list
     if not words:
         with wrap_messages():
             sys.stderr.write(f"error: name an experiment and a bank, as `{prog} {EXAMPLE}`\n\n{experiments}")

@@ -100,6 +100,7 @@ def build_bank_command(store: Store, arch: str, data: str | None, folder: str | 
     manifest, origin = store.manifest, store.read_origin() or {}
     recorded = find_recorded_source(origin) if origin.get("name") else DataSource(name=manifest.data)
     source = recorded if data is None else DataSource(name=data)
+    # an own network has no default recipe, so the command names one
     recipe, changes = find_named_recipe(manifest, origin)
     options = {
         "data": source.name,

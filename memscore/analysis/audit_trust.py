@@ -182,14 +182,11 @@ def explains_answers(order: np.ndarray, predicted: np.ndarray, labels: np.ndarra
     """Return whether an order of classes explains a model's answers: most outputs are mostly of their own class.
 
     An untrained network answers with a few classes, and some order of classes suits its answers better than others.
-
-    Args:
-        order: the label that each output stands for, [K].
-        predicted: int64 [N].
-        labels: int64 [N].
+    The order has the label that each output stands for, [K]; predicted and labels are int64 [N].
     """
     counts = np.zeros((len(order), len(order)), np.int64)
     np.add.at(counts, (predicted, labels), 1)
+    # an output that is never given explains nothing, and one of a class without examples cannot be judged
     known = np.isin(order, labels)
     explained = (counts.argmax(1) == order) & (counts.sum(1) > 0)
     return bool(explained[known].mean() >= EXPLAINED_SHARE)

@@ -55,19 +55,16 @@ def make_nonempty_spec(choices: Iterable[str]) -> Any:
 
 
 def format_flags(options: Mapping[str, Any]) -> list[str]:
-    """Format options as they are typed, for a command to copy.
+    """Format options, by name as in Python, as they are typed; None and False are left out.
 
-    Args:
-        options: name of an option, as in Python -> value. None and False are left out.
-
-    Returns:
-        Words: the flag, and its value or values; an empty list of values is "none".
+    An empty list of values is "none".
 
     >>> format_flags({"skip_bad": True, "lr": 0.1, "seed": None, "augment": ("crop", "flip")})
     ['--skip-bad', '--lr', '0.1', '--augment', 'crop', 'flip']
     """
     words = []
     for name, value in options.items():
+        # None is an option that is left out, and False a switch that is off; 0 is a value
         if value is None or value is False:
             continue
         words.append(f"--{name.replace('_', '-')}")

@@ -1,7 +1,7 @@
 """Wrap what is written to a terminal between words; a file or a pipe gets it as it is. Imports nothing heavy."""
 
+import os
 import re
-import shutil
 import sys
 import unicodedata
 from collections.abc import Generator
@@ -10,6 +10,8 @@ from typing import Any, TextIO
 
 UNBROKEN = re.compile(r"`[^`\n]+`\S*|\S*\d (?:%|ms|s|min|h|days|kB|MB|GB|TB)(?=[\s.,;:)]|$)\S*|\S+")
 """What no line break divides: a command between backticks, a number and its unit, or a word."""
+DEFAULT_WIDTH = 80
+"""Width of a terminal that does not say its own."""
 MIN_WIDTH = 20
 """Minimum width of wrapped lines, whatever the terminal."""
 
@@ -22,15 +24,8 @@ def measure_width(text: str) -> int:
 def find_breaks(text: str, width: int, indent: int = 0) -> list[int]:
     """Find where a paragraph is broken between words.
 
-    A word that is wider than a line, as a path or a command may be, stays whole.
-
-    Args:
-        text: one line.
-        width: of the first line, in columns.
-        indent: by which the others are narrower.
-
-    Returns:
-        Positions in the text at which lines after the first begin.
+    Lines after the first are narrower by the indent. A word that is wider than a line, as a path or a command may be,
+    stays whole. Returns the positions in the text at which lines after the first begin.
 
     >>> find_breaks("about 12 min are left", 10)
     [6]
@@ -45,10 +40,12 @@ def find_breaks(text: str, width: int, indent: int = 0) -> list[int]:
 
 def wrap_lines(text: str, width: int) -> str:
     """Wrap each line of a text; indented ones, which are commands to copy, and those with control codes stay."""
+    # a progress bar moves the cursor over lines that fit already
     if "\x1b" in text or "\r" in text:
         return text
     wrapped = []
     for line in text.splitlines(keepends=True):
+        # blanks stay at the end of the last part: a question is followed by one
         breaks = [0, *([] if line[0].isspace() else find_breaks(line.rstrip("\n"), max(width, MIN_WIDTH)))]
         parts = [line[begin:end] for begin, end in zip(breaks, [*breaks[1:], None], strict=True)]
         wrapped += [f"{part.rstrip()}\n" for part in parts[:-1]] + parts[-1:]
@@ -63,8 +60,19 @@ class WrappingStream:
 
     def write(self, text: str) -> int:
         """Write a text, which begins at the begin of a line."""
-        self.stream.write(wrap_lines(text, shutil.get_terminal_size().columns))
+        self.stream.write(wrap_lines(text, self.find_width()))
         return len(text)
+
+    def find_width(self) -> int:
+        """Find the terminal's width: $COLUMNS, else that of this stream, whatever stdout is."""
+        # not shutil's, which asks for stdout: that may be a pipe while errors go to a terminal
+        columns = os.environ.get("COLUMNS", "")
+        if columns.isdigit() and int(columns):
+            return int(columns)
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or DEFAULT_WIDTH
+        except (OSError, ValueError):
+            return DEFAULT_WIDTH
 
     def __getattr__(self, name: str) -> Any:
         """Return what the terminal's stream has: flush, isatty, encoding, fileno."""
@@ -74,6 +82,7 @@ class WrappingStream:
 @contextmanager
 def wrap_messages() -> Generator[None, None, None]:
     """Wrap what this block writes to stderr, if that is a terminal: errors, warnings, and lines on what is done."""
+    # Python has no stderr where the user closed it
     before = sys.stderr
     if before is None or not before.isatty():
         yield

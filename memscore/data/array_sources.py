@@ -116,6 +116,7 @@ def read_npz(path: Path, name: str, test: float | None, size: Size | None) -> Pu
             for key in archive.files:
                 arrays[key] = archive[key]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # NumPy's message says to allow pickles, which would run what the file says
         if "allow_pickle" in str(error):
             raise ValueError(f"{path}: {describe_object_array(key)}") from None
         raise ValueError(f"{path} does not hold plain arrays ({error}); save them with numpy.savez") from error

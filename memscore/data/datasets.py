@@ -258,6 +258,7 @@ def _resize_dataset(part: Dataset, size: Size) -> Dataset:
 
 def describe_missing_path(path: Path) -> str:
     """Return a message on a folder or file that does not exist, with what is there: the nearest name, or how far."""
+    # the deepest folder that exists: what follows it is where the path went wrong
     known = next(folder for folder in path.absolute().parents if folder.is_dir())
     kind = "file" if path.suffix else "folder or file"
     if known != path.absolute().parent:

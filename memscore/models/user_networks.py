@@ -102,6 +102,7 @@ def build_user_network(arch: str, shape: Shape, n_classes: int) -> nn.Module:
                 "of classes as num_classes, or both by position"
             ) from error
         raise ValueError(f"{describe_user_error(KIND, arch, error)} (called as {call})") from error
+    # a class has no place of its own, and what torch's own code does is no place of the user's
     place = describe_user_place(arch, builder)
     if not isinstance(model, nn.Module):
         raise ValueError(

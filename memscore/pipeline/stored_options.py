@@ -85,6 +85,7 @@ def find_near_bank(folder: Folder) -> str:
         if home.exists(f"{name}/manifest.json", 0)
     ]
     name = folder.display_name.rstrip("/").rpartition("/")[2]
+    # the folder of the path first, since that is what the user typed
     near = get_close_matches(name, [each for each, _ in banks], n=1, cutoff=NEAR)
     return next((place for each, place in banks if each in near), "")
 

@@ -47,6 +47,7 @@ class NumberTable(Table):
     def __init__(self, title: str) -> None:
         super().__init__(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         self.heading = title
+        # headers of columns that are broken only where nothing else fits, as ids, which are copied
         self.whole: frozenset[str] = frozenset()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

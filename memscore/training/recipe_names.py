@@ -12,6 +12,8 @@ from memscore.user_functions import is_user_function
 
 MAX_CHANGED = 2
 """Values that may differ from a recipe of the table for a record without a name of its own to be named by it."""
+MAX_SHOWN = 4
+"""Values that are listed in a name."""
 NO_OPTIONS = {"precision", "crop_padding", "optimizer_sha256", "schedule_sha256"}
 """Fields that follow from the device or a function, or that no option sets."""
 
@@ -45,6 +47,7 @@ def find_named_recipe(manifest: Manifest, origin: Mapping[str, Any]) -> NamedRec
     with suppress(ValueError):  # a network without a default
         default = get_default_recipe_name(manifest.data, split_architecture(manifest.architecture)[0])
         known = {default: known[default], **known} if default in known else known
+    # min takes the first of equals
     nearest = min(known, key=lambda each: len(known[each]))
     return NamedRecipe(nearest, known[nearest])
 
@@ -59,6 +62,7 @@ def find_changes(record: Mapping[str, Any], name: str) -> dict[str, Any]:
         plain = tuple(value) if isinstance(value, list) else value
         if field not in NO_OPTIONS and getattr(base, field, None) != plain:
             changes[field] = plain
+    # --optimizer needs a learning rate of its own, also where it is the recipe's
     if "optimizer" in changes and "lr" in record:
         changes["lr"] = record["lr"]
     # these say nothing of another optimizer or schedule, and are no options of it
@@ -81,5 +85,5 @@ def format_recipe_name(manifest: Manifest, origin: Mapping[str, Any]) -> str:
     if not origin.get("recipe") and len(changes) > MAX_CHANGED:
         return f"own ({manifest.recipe.get('optimizer')}, {format_count(manifest.recipe.get('epochs', 0), 'epoch')})"
     words = [f"{option} {format_value(value, ' ')}" for option, value in changes.items()]
-    rest = f" and {len(words) - MAX_CHANGED} more" if len(words) > MAX_CHANGED else ""
-    return f"{name} with {', '.join(words[:MAX_CHANGED])}{rest}" if words else name
+    rest = f" and {len(words) - MAX_SHOWN} more" if len(words) > MAX_SHOWN else ""
+    return f"{name} with {', '.join(words[:MAX_SHOWN])}{rest}" if words else name

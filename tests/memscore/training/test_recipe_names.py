@@ -52,7 +52,16 @@ def test_the_options_of_a_named_recipe_give_its_record_again(name, options):
         ({"epochs": 60}, {}, "digits with epochs 60"),
         ({"lr": 0.2, "batch": 7}, {"recipe": "digits"}, "digits with batch 7, lr 0.2"),
         ({"lr": 0.2, "batch": 7, "weight_decay": 0.0}, {}, "own (sgd, 30 epochs)"),
-        ({"lr": 0.2, "batch": 7, "weight_decay": 0.0}, {"recipe": "digits"}, "digits with batch 7, lr 0.2 and 1 more"),
+        (
+            {"lr": 0.2, "batch": 7, "weight_decay": 0.0},
+            {"recipe": "digits"},
+            "digits with batch 7, lr 0.2, weight_decay 0",
+        ),
+        (
+            {"lr": 0.2, "batch": 7, "weight_decay": 0.0, "momentum": 0.8, "augment": ("flip",)},
+            {"recipe": "digits"},
+            "digits with augment flip, batch 7, lr 0.2, momentum 0.8 and 1 more",
+        ),
         ({}, {"recipe": "mine:recipe"}, "mine:recipe"),
         ({"lr": 0.2}, {"recipe": "mine:recipe", "recipe_options": {"lr": 0.2}}, "mine:recipe with lr 0.2"),
     ],
