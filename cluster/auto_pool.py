@@ -116,13 +116,13 @@ class AutoPool:
         if self.is_serial and self.takes_too_long(kinds):
             self._may_open = False
             self.tell(
-                f"{sum(kinds.values())} jobs are left and take about {self.forecast(kinds):.0f} s in this process, "
-                "longer than forecast: starting Ray workers for them"
+                f"{format_left(sum(kinds.values()), 'job')} about {self.forecast(kinds):.0f} s in this process, longer "
+                "than forecast: starting Ray workers for them"
             )
             try:
                 self._pool = self._stack.enter_context(self._open_workers())
             except Exception as error:  # the run itself does not depend on them
-                self.tell(f"no workers ({format_error(error)}); going on in this process")
+                self.tell(describe_missing_workers(error))
         return not self.is_serial
 
     def __enter__(self) -> Self:
@@ -133,6 +133,16 @@ class AutoPool:
     ) -> None:
         """End the workers, if there are any."""
         self._stack.__exit__(kind, error, trace)
+
+
+def format_left(count: int, noun: str) -> str:
+    """Format how many of something are left, up to how long they take."""
+    return f"1 {noun} is left and takes" if count == 1 else f"{count} {noun}s are left and take"
+
+
+def describe_missing_workers(error: Exception) -> str:
+    """Return a line for a run that goes on without workers, because none could be started."""
+    return f"no workers ({format_error(error)}); going on in this process"
 
 
 class MetricPublisher(Protocol):

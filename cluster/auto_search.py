@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from cluster.auto_pool import AutoPool
+from cluster.auto_pool import AutoPool, format_left
 from cluster.pool import Failure
 from cluster.search import EvaluateFn, OnResult, SamplerName, SearchBackend, SerialSearch, enumerate_configs
 from cluster.search_space import Search, Values
@@ -60,7 +60,7 @@ class AutoSearch:
             if not told and self._pool.takes_too_long(rest):
                 told = True
                 self._pool.tell(
-                    f"{left - done} configurations are left and take about {self._pool.forecast(rest):.0f} s, longer "
+                    f"{format_left(left - done, 'configuration')} about {self._pool.forecast(rest):.0f} s, longer "
                     "than forecast; this search ends in this process. For Ray workers stop it and use --pool ray: what "
                     "is finished is kept"
                 )

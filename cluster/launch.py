@@ -4,7 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from cluster.auth import format_export_line
-from cluster.auto_pool import AutoPool, LateMetrics, MetricPublisher
+from cluster.auto_pool import AutoPool, LateMetrics, MetricPublisher, describe_missing_workers
 from cluster.pool import Pool, SerialPool
 from cluster.preflight import require_reachable
 from cluster.session import connect, count_gpus, is_submitted_job, resolve_address, validate_workers
@@ -22,10 +22,15 @@ if TYPE_CHECKING:
     from cluster.search import SearchBackend
 
 
-SERIAL_LIMIT_S = 15.0
-"""Seconds on one core from which on --pool auto takes Ray; two workers then gain what their start and end cost."""
+RAY_START_S = 10.0
+"""Seconds that Ray and its workers, which import torch, take to start and end."""
+RAY_MARGIN = 1.5
+"""How many times faster a run with Ray workers must be than this process before --pool auto takes them.
+
+Workers are slower than their number says: each does its own imports, and they leave no core to this process.
+"""
 SWITCH_FACTOR = 2
-"""Times SERIAL_LIMIT_S: remaining seconds from which on a pool that began in this process goes on with workers."""
+"""Times compute_serial_limit: remaining seconds from which on a pool that began here goes on with workers."""
 
 RunOnEachNode = Callable[[Callable[[], str | None]], dict[str, str]]
 
@@ -36,7 +41,7 @@ class PoolOptions:
 
     Attributes:
         pool: ray: worker processes on this machine or on a cluster; serial: this process, one job after the other;
-            auto: serial if all takes less than 15 s on one core and no other option here needs Ray.
+            auto: serial unless Ray workers, with their start, would be much faster or another option here needs Ray.
         workers: processes at once (default: every CPU or GPU of the cluster); needs Ray.
         address: of a running Ray cluster (default: RAY_ADDRESS, or one started on this machine).
         device: auto: a GPU for each worker if the cluster has one, else CPUs.
@@ -51,6 +56,11 @@ class PoolOptions:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus_per_worker: float = 1
     dashboard: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastPool(PoolOptions):
+    """Ray workers that a forecast has chosen and no option: without a cluster, the jobs run in this process."""
 
 
 def validate_pool_options(options: PoolOptions) -> bool:
@@ -82,11 +92,21 @@ def validate_pool_options(options: PoolOptions) -> bool:
     return pool == "serial" or cluster == "local"
 
 
+def compute_serial_limit(workers: int) -> float:
+    """Compute the seconds on one core from which on so many Ray workers are much faster than this process.
+
+    The least t with t >= RAY_MARGIN * (RAY_START_S + t / workers); infinite if there is none.
+    """
+    if workers <= RAY_MARGIN:
+        return math.inf
+    return RAY_MARGIN * RAY_START_S / (1 - RAY_MARGIN / workers)
+
+
 def choose_pool(options: PoolOptions, forecast: Callable[[float], float]) -> PoolOptions:
     """Choose where --pool auto runs, and write a line that says so; the options are checked.
 
-    `forecast` is called with SERIAL_LIMIT_S and returns the seconds that all jobs take on one core; at or above the
-    limit a lower bound, and NaN if there is none. The pool of the result is "ray", or it stays "auto": this process, at
+    `forecast` is called with a limit, and returns the seconds that all jobs take on one core; at or above the limit
+    a lower bound, and NaN if there is none. The pool of the result is "ray", or it stays "auto": this process, at
     first (AutoPool).
     """
     if options.pool != "auto":
@@ -96,13 +116,24 @@ def choose_pool(options: PoolOptions, forecast: Callable[[float], float]) -> Poo
     if resolve_address(None) != "local":
         write_line("on the cluster that RAY_ADDRESS names; --pool serial for this process")
         return replace(options, pool="ray")
-    seconds = forecast(SERIAL_LIMIT_S)
-    if seconds < SERIAL_LIMIT_S:
+    # Ray starts a worker for each CPU where no option says how many
+    workers = count_cpus()
+    limit_s = compute_serial_limit(workers)
+    if math.isinf(limit_s):
+        write_line("one CPU: in this process; --pool ray for a worker")
+        return options
+    seconds = forecast(limit_s)
+    if seconds < limit_s:
         write_line(f"about {math.ceil(seconds)} s on one core: in this process; --pool ray for workers")
         return options
-    reason = "no forecast" if math.isnan(seconds) else f"{SERIAL_LIMIT_S:.0f} s or more on one core"
-    write_line(f"{reason}: in Ray workers; --pool serial for this process")
-    return replace(options, pool="ray")
+    reason = "no forecast" if math.isnan(seconds) else f"{limit_s:.0f} s or more on one core"
+    write_line(f"{reason}: in {workers} Ray workers; --pool serial for this process")
+    return ForecastPool(pool="ray", device=options.device)
+
+
+def count_cpus() -> int:
+    """Count the CPUs of this machine, as Ray does."""
+    return os.cpu_count() or 1
 
 
 def write_line(line: str) -> None:
@@ -118,7 +149,7 @@ def estimate_worker_count(options: PoolOptions, *, local: bool) -> int:
     """
     if options.pool != "ray":
         return 1
-    cpus = os.cpu_count() or 1
+    cpus = count_cpus()
     return min(options.workers or cpus, cpus) if local else options.workers or cpus
 
 
@@ -142,6 +173,7 @@ class PoolSession:
 def open_pool(options: PoolOptions, resolve_device: Callable[[str], str]) -> Generator[PoolSession, None, None]:
     """Open a pool of any kind; the options are checked, and the pool was chosen by choose_pool.
 
+    Where a forecast has chosen Ray and no cluster can be started, a line says so, and the pool is this process.
     `resolve_device` gives the device of this machine's workers: "auto", "cpu" or "cuda" -> "cpu" or "cuda".
     """
     if options.pool != "ray":
@@ -150,13 +182,22 @@ def open_pool(options: PoolOptions, resolve_device: Callable[[str], str]) -> Gen
         if options.pool == "serial" or device == "cuda":
             yield PoolSession(pool=SerialPool(), device=device)
             return
-        with AutoPool(partial(open_cpu_workers, options), SWITCH_FACTOR * SERIAL_LIMIT_S, write_line) as pool:
+        limit_s = SWITCH_FACTOR * compute_serial_limit(count_cpus())
+        with AutoPool(partial(open_cpu_workers, options), limit_s, write_line) as pool:
             yield PoolSession(pool=pool, device=device)
         return
     # torch and not Ray says what this machine has: Ray also counts a GPU that torch cannot use
     if not is_joining(options):
         options = replace(options, device="cuda" if resolve_device(options.device) == "cuda" else "cpu")
-    with open_ray_pool(options) as session:
+    with ExitStack() as stack:
+        # only the start is tried: what the run itself raises comes from the block of the caller
+        try:
+            session = stack.enter_context(open_ray_pool(options))
+        except Exception as error:
+            if not isinstance(options, ForecastPool):
+                raise
+            write_line(describe_missing_workers(error))
+            session = PoolSession(pool=SerialPool(), device=resolve_device(options.device))
         yield session
 
 
@@ -263,4 +304,4 @@ def format_dashboard_hint(url: str | None) -> str:
     """Return a line with the dashboard's address and what Ray's own commands need to reach it."""
     if url is None:
         return "the cluster reports no dashboard; it may have been started without one"
-    return f"dashboard {url} (its token: ray get-auth-token); for Ray's own commands: {format_export_line(url)}"
+    return f"dashboard {url} (its token: ray get-auth-token); for Ray's own commands: `{format_export_line(url)}`"

@@ -142,8 +142,9 @@ def is_fatal(error: BaseException) -> bool:
 
 
 def format_error(error: BaseException) -> str:
-    """Return type and message of an exception on a single line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+    """Return type and message of an exception on a single line; the message alone if it is `for_user`."""
+    message = " ".join(str(error).split())
+    return message if getattr(error, "for_user", False) else f"{type(error).__name__}: {message}".removesuffix(": ")
 
 
 def make_read_only_copy(shared: Any) -> Any:

@@ -104,7 +104,7 @@ def audit_model(
     notes += [f"members   {note}" for note in list_notes]
     notes += [f"copies    {line}" for line in describe_copies_in_audit(find_copies(splits), member)]
     path = write_audit(bank, result, model, out)
-    command = (build_bank_command(bank, arch, data, folder), describe_recipe_options(bank))
+    command = (build_bank_command(bank, arch, data, folder), describe_recipe_options())
     print_audit(console, result, path, notes=notes, command=command, names=bank.class_names)
     return 0
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
+from memscore.units import format_count
 
 if __name__ == "__main__":
     quiet_interrupt()
@@ -73,7 +74,7 @@ def verify_bank(store: Annotated[Maybe[str], tyro.conf.Positional] = None, set_a
         for path, hint in paths.items():
             print_line(console, f"{label}: {path}: {hint}")
     counts = [f"{len(result.damaged)} damaged", f"{len(result.missing)} missing", f"{len(result.stale)} old"]
-    print_line(console, f"{result.verified} files verified, {', '.join(counts)}")
+    print_line(console, f"{format_count(result.verified, 'file')} verified, {', '.join(counts)}")
     if result.damaged and not moved:
         print_line(console, "--set-aside moves them away; the command that wrote them makes them again")
     return 1 if result.damaged or result.missing or result.stale else 0

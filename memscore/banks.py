@@ -7,6 +7,7 @@ from json import dumps
 from typing import Annotated
 
 from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
+from memscore.units import format_count, format_size
 
 if __name__ == "__main__":
     quiet_interrupt()
@@ -35,12 +36,14 @@ def show_banks(folder: Annotated[Maybe[str], tyro.conf.Positional] = None, json:
         Exit code 0.
     """
     with quiet_interrupt_during_imports():
-        from memscore.monitoring.bank_list import list_banks
+        from memscore.monitoring.bank_list import list_banks, require_folder_of_banks
         from memscore.store.filesystem import Folder
         from memscore.store.manifest import get_home_url
         from memscore.tables.bank_list_table import print_banks
 
     url = folder or get_home_url()
+    if folder is not None:
+        require_folder_of_banks(Folder.from_url(url))
     banks = list_banks(url)
     if json:
         print(dumps([asdict(bank) for bank in banks], indent=2))
@@ -72,12 +75,11 @@ def remove_bank(store: tyro.conf.Positional[str], trials: bool = False, yes: boo
         from memscore.monitoring.default_store import resolve_name
         from memscore.store.filesystem import Folder, acquire_lock
         from memscore.store.removal import plan_removal, remove_files
-        from memscore.units import format_size
 
     target = Folder.from_url(resolve_name(store))
     planned = plan_removal(target, trials_only=trials)
     what = "trials, sweeps and experiments of" if trials else "everything in"
-    size = f"{len(planned.paths)} files, {format_size(planned.bytes)}"
+    size = f"{format_count(len(planned.paths), 'file')}, {format_size(planned.bytes)}"
     if not planned.paths:
         print(f"{target.display_name} has no trials")
         return 0
@@ -95,7 +97,7 @@ def remove_bank(store: tyro.conf.Positional[str], trials: bool = False, yes: boo
     with acquire_lock(target) if target.local else nullcontext():
         planned = plan_removal(target, trials_only=trials)  # again, under the lock
         remove_files(target, planned, whole=not trials)
-    print(f"removed {len(planned.paths)} files of {target.display_name}, {format_size(planned.bytes)}")
+    print(f"removed {format_count(len(planned.paths), 'file')} of {target.display_name}, {format_size(planned.bytes)}")
     for path in planned.links:
         print(f"{path} was a link: what it leads to is still there")
     return 0

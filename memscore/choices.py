@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-NEAR = 0.7
+NEAR = 0.65
 """Similarity from which on a name is suggested: difflib's .6 takes 'mnist' for 'nonexist'."""
 MODULE_FUNCTION = "module:function"
 """Stands for a user's own function in the lists of errors."""
@@ -12,15 +12,10 @@ MODULE_FUNCTION = "module:function"
 def find_nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known name that was most likely meant; None if none is near.
 
-    Swapped letters count as near in short names too, where difflib's similarity falls below NEAR.
-
     >>> find_nearest("sdg", ["adam", "sgd"]), find_nearest("nonexist", ["mnist"])
     ('sgd', None)
     """
-    names = list(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=NEAR)
-    swapped = [name for name in names if len(name) > 2 and sorted(name) == sorted(word)]
-    return next(iter(near or swapped), None)
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=NEAR)), None)
 
 
 def validate_choice(kind: str, name: str, choices: Iterable[str]) -> str:

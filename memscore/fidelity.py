@@ -46,7 +46,7 @@ def compare_bank_scores(
     console = open_console()
     bank = Store.open(choose_store(store), check_manifest=True)
     comparison = compare_scores(bank, arm, draws=draws)
-    print_fidelity(console, comparison)
+    print_fidelity(console, comparison, bank.class_names)
     print_outlying_models(console, bank)
     for path in write_comparison(bank, comparison):
         print_line(console, bank.folder.display_path(path))

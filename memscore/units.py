@@ -1,6 +1,7 @@
 """Format durations, rates, counts and sizes for people, in one way for every command; imports nothing heavy."""
 
 import math
+from typing import Any
 
 COMMA_FROM = 10_000
 """The least count that is written with commas."""
@@ -121,6 +122,26 @@ def format_error(error: float) -> str:
     if math.isnan(error):
         return "-"
     return "< 0.0001" if error < 0.00005 else f"{error:.4f}"
+
+
+def format_value(value: Any, separator: str = ", ") -> str:
+    """Format a value of an option or a record for a message: no digits that say nothing, no brackets or quotes.
+
+    Args:
+        value: a number, a text, or a list of these.
+        separator: between the values of a list.
+
+    Returns:
+        Such as "0.1" or "15, 25"; "none" for nothing.
+
+    >>> format_value(0.30000000000000004), format_value([15.0, 25.0]), format_value(()), format_value("crop")
+    ('0.3', '15, 25', 'none', 'crop')
+    """
+    if isinstance(value, (tuple, list)):
+        return separator.join(format_value(each, separator) for each in value) or "none"
+    if value is None:
+        return "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _round_digits(value: float, digits: int) -> str:

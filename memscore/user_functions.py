@@ -11,6 +11,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,13 +20,19 @@ MAX_MESSAGE = 200  # characters of an exception in one line
 _hashes: dict[str, tuple[ModuleType, str]] = {}  # by module: the object that was hashed, and its hash
 
 
+class UserFunctionError(ValueError):
+    """A function of the user's failed; the message says where, and needs no name of a class before it."""
+
+    for_user = True
+
+
 def is_user_function(name: str) -> bool:
     """Return whether a name is module:function, which no built-in name is."""
     return ":" in name
 
 
 def import_user_object(kind: str, name: str, meaning: str) -> Any:
-    """Import the object that module:function names.
+    """Import the object that module:function names; of one in a class the name is module:Class.function.
 
     Args:
         kind: what it is for, such as "recipe".
@@ -39,16 +46,17 @@ def import_user_object(kind: str, name: str, meaning: str) -> Any:
         ValueError: the name is not module:function, the module cannot be imported, or it has no such name.
     """
     module_name, _, attribute = name.partition(":")
-    if not attribute.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
+    if not all(part.isidentifier() for part in (*attribute.split("."), *module_name.split("."))):
         raise ValueError(f"{kind} {name!r} is not module:function, as mine:{kind} for {meaning} in mine.py")
     module = _import_module(kind, name, module_name)
-    if not hasattr(module, attribute):
+    try:
+        return attrgetter(attribute)(module)
+    except AttributeError:
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module_name]
         raise ValueError(
             f"{kind} {name!r}: {module_name} has no {attribute} (it has {', '.join(own) or 'no function'}); name "
             f"{meaning}"
-        )
-    return getattr(module, attribute)
+        ) from None
 
 
 def import_user_function(kind: str, name: str, meaning: str) -> Callable[..., Any]:
@@ -110,6 +118,24 @@ def describe_user_error(kind: str, name: str, error: BaseException) -> str:
     # torch lists every signature of an operation; the first words say which one it was.
     message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} ..."
     return f"{kind} {name} fails in line {line} of {Path(file).name}: {type(error).__name__}: {message}".rstrip(": ")
+
+
+def describe_user_place(name: str, *functions: Any) -> str:
+    """Return where the first of these functions that is in the file of module:function is defined.
+
+    Args:
+        name: module:function.
+        functions: functions, or classes, which have no place.
+
+    Returns:
+        Such as "line 3 of mine.py"; empty if none of them is there.
+    """
+    path = _find_source(name.partition(":")[0])
+    for function in functions:
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        if code is not None and code.co_filename == path:
+            return f"line {code.co_firstlineno} of {Path(code.co_filename).name}"
+    return ""
 
 
 def _find_source(module_name: str) -> str | None:

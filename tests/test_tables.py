@@ -272,3 +272,12 @@ def test_a_table_that_fits_has_a_blank_line_above_it_alone():
         " ────────────────────",
         " a     0.5 [0.4, 0.6]",
     ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_ids_with_blanks_are_not_broken(width):
+    table = make_table("title", ("id", "label", *(f"measure_{i}" for i in range(5))), whole=("id",))
+    table.add_row("cats/my first photo (2).png", "a very long name of a class", *(f"0.{i}23" for i in range(5)))
+    text = render(lambda console: console.print(table), width)
+    assert "cats/my first photo (2).png" in text
+    assert max(map(len, text.splitlines())) <= width

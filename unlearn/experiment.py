@@ -13,9 +13,12 @@ import tyro
 
 from cluster.launch import PoolOptions, choose_pool, estimate_worker_count, open_pool_and_search, validate_pool_options
 from memscore.cli.command_line import call_command, get_command_line
+from memscore.cli.name_list import format_names
+from memscore.cli.wrapping import wrap_messages
 from memscore.pipeline.cards import NO_DRY_RUN, DryRunOptions
 from memscore.tables.console import open_console
 from unlearn.experiments.config import ExperimentConfig
+from unlearn.experiments.questions import QUESTIONS
 
 PROG = "python -m unlearn.experiment"
 EXAMPLE = "rum ~/memscore/digits"
@@ -74,8 +77,17 @@ def run_experiment(
 
 
 def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
-    """Run the command; see memscore.cli.app.run_command."""
-    return run_command(lambda: call_command(run_experiment, prog, arguments, EXAMPLE), RESUMABLE_TRIALS_MESSAGE)
+    """Run the command; see memscore.cli.app.run_command. Without a word it lists the experiments."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    experiments = format_names("experiments", QUESTIONS)
+    # run_command prints an error as one line, and this is a list
+    if not words:
+        with wrap_messages():
+            sys.stderr.write(f"error: name an experiment and a bank, as `{prog} {EXAMPLE}`\n\n{experiments}")
+        return 2
+    return run_command(
+        lambda: call_command(run_experiment, prog, words, EXAMPLE, f"\n{experiments}"), RESUMABLE_TRIALS_MESSAGE
+    )
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ from memscore.subsets.designs import parse_arm_record
 from memscore.training.device_data import to_device
 from memscore.training.evaluation import build_forward, choose_evaluation_batch, evaluate_examples
 from memscore.training.numerics import float32_matmul, open_device, single_threaded
+from memscore.units import format_count
 
 _log = logging.getLogger(__name__)
 BLOCK_BYTES = 64 * 2**20  # of two consecutive blocks of the bank
@@ -313,7 +314,8 @@ def require_finite(store: Store, confidence: np.ndarray) -> None:
     if len(nonfinite):
         first = store.examples()["id"][int(nonfinite[0])].as_py()
         raise ValueError(
-            f"the model's outputs are not finite on {len(nonfinite)} examples (first {first}); check its weights, "
+            f"the model's outputs are not finite on {format_count(len(nonfinite), 'example')} (first {first}); check "
+            "its weights, "
             "--mean and --std"
         )
 

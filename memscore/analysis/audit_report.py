@@ -11,11 +11,14 @@ import numpy as np
 from memscore.analysis.audit import AuditResult
 from memscore.analysis.audit_trust import compute_detectable_auc
 from memscore.analysis.calibration import build_decisions_record
+from memscore.cli.options import format_flags
 from memscore.pipeline.reload_data import DataSource, find_recorded_source
+from memscore.pipeline.stored_options import READING_OPTIONS
 from memscore.store.class_names import has_names
 from memscore.store.json_records import encode_record
 from memscore.store.parquet import encode
 from memscore.store.store import Store
+from memscore.training.recipe_names import find_named_recipe
 
 JSON_ENDING = ".json"
 
@@ -92,30 +95,30 @@ def count_members(result: AuditResult) -> int | None:
 def build_bank_command(store: Store, arch: str, data: str | None, folder: str | None) -> str:
     """Build the command that trains another bank of the same data with the audited model's architecture.
 
-    Its recipe is not known; the words after it say so.
+    Its recipe is the bank's, because that of the model is not known; the words after it say so.
     """
     manifest, origin = store.manifest, store.read_origin() or {}
     recorded = find_recorded_source(origin) if origin.get("name") else DataSource(name=manifest.data)
     source = recorded if data is None else DataSource(name=data)
+    # an own network has no default recipe, so the command names one
+    recipe, changes = find_named_recipe(manifest, origin)
     options = {
-        "--data": source.name,
-        "--folder": folder or source.folder,
-        "--train-limit": origin.get("train_limit"),
-        "--validation": origin.get("validation"),
-        "--label-noise": manifest.label_changes.get("label_noise"),
-        "--seed": manifest.seed or None,
-        "--arch": arch,
+        "data": source.name,
+        "folder": folder or source.folder,
+        **{option: origin.get(key) for key, option in READING_OPTIONS.items()},
+        "label_noise": manifest.label_changes.get("label_noise"),
+        "seed": manifest.seed or None,
+        "arch": arch,
+        "pretrained": origin.get("pretrained"),
+        "recipe": recipe,
+        **changes,
     }
-    words = [word for option, value in options.items() if value is not None for word in (option, str(value))]
-    return shlex.join(["python", "-m", "memscore.estimate", *words])
+    return shlex.join(["python", "-m", "memscore.estimate", *format_flags(options)])
 
 
-def describe_recipe_options(store: Store) -> str:
-    """Say which options a fitting bank needs beside its data and architecture, with the values of this bank."""
-    recipe = store.manifest.recipe
-    augment = " ".join(recipe["augment"]) or "none"
-    bank = f"{recipe['epochs']} epochs of {recipe['batch']}, {recipe['optimizer']} at {recipe['lr']:g}"
+def describe_recipe_options() -> str:
+    """Say what a fitting bank needs beside its data and architecture."""
     return (
-        "with your model's own recipe: --recipe, or --epochs, --batch, --lr and --augment "
-        f"(this bank: {bank}, {recipe['schedule']}, augment {augment})"
+        "the recipe there is this bank's: put in that of your model, with --recipe, --epochs, --batch, --lr, "
+        "--optimizer, --schedule and --augment"
     )

@@ -20,12 +20,15 @@ from memscore.models.output_kinds import DESCRIPTIONS
 from memscore.statistics.intervals import Interval
 from memscore.statistics.shadow_fit import LEAST_MODELS, Limits, ShadowFit, compute_limits, fit_shadows
 from memscore.store.manifest import Manifest
+from memscore.units import format_count
 
 ACCURACY_MARGIN = 0.1
 """Smallest difference from the bank's mean accuracy that counts as another."""
 USUAL_ACCURACY_SD = 0.01
 CHANCE_MARGIN = 0.05
 """Above the share of the largest class, within which a network has learned nothing."""
+EXPLAINED_SHARE = 0.8
+"""Share of the classes that another order must explain to be the reason for a low accuracy."""
 LOST_SHARE = 0.25
 """Of the distance from one half of the bank's own AUC, from which on a lower AUC counts as another."""
 SMALL_GROUP = 10
@@ -126,7 +129,7 @@ def describe_misfit(split: str, fit: ShadowFit) -> str:
         parts.append(f"median z {fit.median:.2f} (fits: {fit.median_limits.lo:.2f} to {fit.median_limits.hi:.2f})")
     if not fit.spread_limits.contain(fit.spread):
         parts.append(f"sd of z {fit.spread:.2f} (fits: {fit.spread_limits.lo:.2f} to {fit.spread_limits.hi:.2f})")
-    return f"{' and '.join(parts)} on {fit.examples} {split} examples"
+    return f"{' and '.join(parts)} on {format_count(fit.examples, f'{split} example')}"
 
 
 def _find_accuracy_reasons(seen: Observations, n_classes: int) -> Iterator[str]:
@@ -143,7 +146,7 @@ def _find_accuracy_reasons(seen: Observations, n_classes: int) -> Iterator[str]:
     largest = float(np.bincount(seen.labels, minlength=n_classes).max() / len(seen.labels))
     known = [group for group in seen.accuracies.values() if group.examples]
     least = sum(group.limits.lo * group.examples for group in known) / sum(group.examples for group in known)
-    if accuracy < least <= reordered:
+    if accuracy < least <= reordered and explains_answers(order, seen.predicted, seen.labels):
         moved = [f"{output} is {label}" for output, label in enumerate(order.tolist()) if output != label]
         yield (
             f"its classes are in another order than the bank's ({', '.join(moved[:4])}{', ...' * (len(moved) > 4)}): "
@@ -151,8 +154,8 @@ def _find_accuracy_reasons(seen: Observations, n_classes: int) -> Iterator[str]:
         )
     elif accuracy <= max(largest, 1 / n_classes) + CHANCE_MARGIN and not seen.output_kind:
         yield (
-            f"its accuracy is {accuracy:.3f}, near chance ({max(largest, 1 / n_classes):.3f}): an untrained network, "
-            f"other weights than meant, or other images; {accuracies}"
+            f"it looks untrained or trained on other labels: its accuracy is {accuracy:.3f}, near chance "
+            f"({max(largest, 1 / n_classes):.3f}); {accuracies}; check that these weights and images are the ones meant"
         )
     else:
         yield f"its accuracy is not that of the bank's models: {accuracies}"
@@ -173,6 +176,20 @@ def find_class_order(predicted: np.ndarray, labels: np.ndarray, n_classes: int) 
     # of equally good orders the one that moves the fewest classes
     order: np.ndarray = linear_sum_assignment(-(counts + np.eye(n_classes) / (2 * n_classes)))[1]
     return order
+
+
+def explains_answers(order: np.ndarray, predicted: np.ndarray, labels: np.ndarray) -> bool:
+    """Return whether an order of classes explains a model's answers: most outputs are mostly of their own class.
+
+    An untrained network answers with a few classes, and some order of classes suits its answers better than others.
+    The order has the label that each output stands for, [K]; predicted and labels are int64 [N].
+    """
+    counts = np.zeros((len(order), len(order)), np.int64)
+    np.add.at(counts, (predicted, labels), 1)
+    # an output that is never given explains nothing, and one of a class without examples cannot be judged
+    known = np.isin(order, labels)
+    explained = (counts.argmax(1) == order) & (counts.sum(1) > 0)
+    return bool(explained[known].mean() >= EXPLAINED_SHARE)
 
 
 def find_member_reasons(
@@ -336,7 +353,8 @@ def conclude(
         return f"{', '.join(evidence)}: evidence of leakage, members can be told from others better than by chance"
     least = compute_detectable_auc(*counts)
     return (
-        f"{evidence[0]}: no evidence of leakage at this power; with {counts[0]} members and {counts[1]} others an AUC "
+        f"{evidence[0]}: no evidence of leakage at this power; with {format_count(counts[0], 'member')} and "
+        f"{format_count(counts[1], 'other')} an AUC "
         f"of {least:.3f} or more would have been detected 4 times of 5"
     )
 

@@ -56,6 +56,7 @@ from memscore.store.score_files import orient_score
 from memscore.store.shards import hash_shards
 from memscore.store.store import Store
 from memscore.subsets.designs import parse_arm_record
+from memscore.units import format_count
 
 BLOCK_BYTES = 64 * 2**20  # of two consecutive blocks
 MIN_BLOCKS = 10  # with fewer, models are drawn one by one
@@ -388,7 +389,7 @@ def write_comparison(store: Store, comparison: Comparison) -> list[str]:
     oriented = {name: store.score(name)[1] for name in comparison.gini}
     names = [row.score for row in fidelity.rows if not row.shares_models]
     proxies = {name: read_column_values(store.read_score(name), name)[0] for name in names}
-    title = f"{store.manifest.data}, {fidelity.models} models, {suffix}"
+    title = f"{store.manifest.data}, {format_count(fidelity.models, 'model')}, {suffix}"
     files = {
         f"reports/lorenz_{suffix}.png": plot_lorenz_curves(oriented, comparison.gini, title),
         f"reports/fidelity_{suffix}.json": encode_record(asdict(comparison)),

@@ -27,6 +27,7 @@ from memscore.store.parquet import hash_columns
 from memscore.store.shards import SHARD_COLUMNS, format_model_name
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, count_whole_blocks
+from memscore.units import format_count
 
 SIGNALS = ("logit_confidence", "gap", "top_gap")
 
@@ -68,13 +69,15 @@ def read_arrays(source: ExternalArrays) -> LoadedArrays:
         for file, part in zip(files, parts, strict=True):
             if part.ndim != 2 or len(part) != models:
                 raise ValueError(
-                    f"{file} is {list(part.shape)}, but {source.member} has {models} models: all arrays are "
+                    f"{file} is {list(part.shape)}, but {source.member} has {format_count(models, 'model')}: all "
+                    "arrays are "
                     "[models, examples] with the same models in the same order"
                 )
         width = sum(part.shape[1] for part in parts)
         if width < n or (len(parts) == 2 and parts[0].shape[1] != n):
             raise ValueError(
-                f"{files[0]} has values of {parts[0].shape[1]} examples, but {source.member} has {n} train examples"
+                f"{files[0]} has values of {format_count(parts[0].shape[1], 'example')}, but {source.member} has "
+                f"{format_count(n, 'train example')}"
             )
         columns[name], widths[name] = parts, width
     # correctness is given, or the sign of the gap shows it; given twice, the two might disagree

@@ -2,6 +2,7 @@
 
 Feldman & Zhang 2020 publish the pairs of influence .15 or more whose train example has memorization .25 or more, from
 2,000 models. With fewer models noise alone reaches .15, so the least influence of a strong pair is by default the one
+from memscore.units import format_count
 from which a tenth of the pairs are expected to be false (memscore/estimators/influence_null.py). The most influential
 examples of every target are added, whatever their influence. One pass over the train examples, no N x T array: tiles of
 pairs are computed, searched and discarded.

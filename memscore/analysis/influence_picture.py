@@ -12,6 +12,7 @@ from memscore.pipeline.reload_data import reload_splits
 from memscore.plots.bank import format_label, plot_influence
 from memscore.store.class_names import name_labels
 from memscore.store.store import Store
+from memscore.units import format_count
 
 EXAMPLES_PER_TARGET = 5
 """Train examples shown with each target in the picture."""
@@ -57,7 +58,8 @@ def write_picture(store: Store, result: InfluenceResult, splits: Splits, picture
     if np.isinf(result.least):
         faint = "faint, since no pair is strong"
     title = (
-        f"{splits.name}, {result.models} models, {result.suffix}, {result.targets}: each target (framed) and the\n"
+        f"{splits.name}, {format_count(result.models, 'model')}, {result.suffix}, {result.targets}: each target "
+        "(framed) and the\n"
         "training examples that help it most; label as trained, influence ± standard error,\n"
         f"memorization; {faint}"
     )

@@ -13,6 +13,7 @@ from memscore.models.checkpoint_files import read_checkpoint
 from memscore.models.weight_names import AS_IN_TORCHVISION, match_names
 from memscore.store.manifest import Manifest
 from memscore.store.store import Store
+from memscore.units import format_count
 
 STATISTICS = ("running_mean", "running_var")
 
@@ -114,10 +115,10 @@ def _require_matching_tensors(
     if wrong:
         name = wrong[0]
         has, needs = list(given[name].shape), list(wanted[name].shape)
-        network = f"{arch} for images of {shape} and {manifest.n_classes} classes"
+        network = f"{arch} for images of {shape} and {format_count(manifest.n_classes, 'class', 'classes')}"
         reason = "it is another network"
         if has[:1] != needs[:1] and has[1:] == needs[1:] and needs[0] == manifest.n_classes:
-            reason = f"it has {has[0]} classes, the bank {needs[0]}"
+            reason = f"it has {format_count(has[0], 'class', 'classes')}, the bank {needs[0]}"
         elif has[:2] == needs[:2] and has[2:] != needs[2:] and arch in AS_IN_TORCHVISION:
             reason = f"its first convolution is that of ImageNet's networks; give --arch {AS_IN_TORCHVISION[arch]}"
         elif has[:1] == needs[:1]:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
+from memscore.cli.wrapping import wrap_messages
+
 RESUMABLE_MESSAGE = "interrupted; finished models are kept, and the same command goes on"
 RESUMABLE_TRIALS_MESSAGE = "interrupted; finished models and trials are kept, and the same command goes on"
 
@@ -68,6 +70,16 @@ def run_command(
     if handles_sigterm:
         signal.signal(signal.SIGTERM, _raise_terminated)
     try:
+        with wrap_messages():
+            return call_quietly(command, interrupt_message)
+    finally:
+        if handles_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def call_quietly(command: Callable[[], int], interrupt_message: str) -> int:
+    """Call a command and turn its errors into a line and an exit code; see run_command."""
+    try:
         # the imports are over: from here on Ctrl-C raises, so that locks are released
         restore_interrupt()
         code = command()
@@ -82,9 +94,6 @@ def run_command(
             return 141  # 128 + SIGPIPE, as a shell reports it; whoever read the output wanted no more of it
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return int(getattr(error, "exit_code", 2))
-    finally:
-        if handles_sigterm:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def is_output_closed() -> bool:

@@ -22,15 +22,18 @@ FRAME = re.compile(r"[╭╮╰╯│─]+|\s+")
 _command_line: ContextVar[tuple[str, ...]] = ContextVar("command_line", default=())
 
 
-def call_command(function: Callable[..., int], prog: str, arguments: Sequence[str] | None, example: str) -> int:
+def call_command(
+    function: Callable[..., int], prog: str, arguments: Sequence[str] | None, example: str, more_help: str = ""
+) -> int:
     """Parse the words after a command and call its function with them; return what it returns.
 
-    Prints help or the version and ends where these are asked for. ValueError for words that cannot be parsed.
+    `more_help` stands below the help page. Prints help or the version and ends where these are asked for. ValueError
+    for words that cannot be parsed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = list_options(function)
     if set(HELP) & set(words):
-        print_and_exit(format_help(function, options, prog, example))
+        print_and_exit(format_help(function, options, prog, example) + more_help)
     if VERSION in words:
         print_and_exit(format_version())
     ordered = check_words(words, options, prog)

@@ -32,6 +32,11 @@ def validate_kinds(program: str, kinds: Iterable[str], prog: str) -> tuple[str, 
 
 def print_names(title: str, names: Names) -> None:
     """Print names in a column, and what each is beside it."""
+    sys.stdout.write(f"{format_names(title, names)}\n")
+
+
+def format_names(title: str, names: Names) -> str:
+    """Format names in a column, and what each is beside it: lines, with their ends."""
     width = max(60, min(shutil.get_terminal_size().columns - 1, 100))
     column = min(max(map(len, names)) + 4, 34)
     lines = [f"{title}:"]
@@ -41,4 +46,4 @@ def print_names(title: str, names: Names) -> None:
         # a name that is too long for the column stands above its text
         lines += [head.ljust(column) + first] if len(head) < column else [head, " " * column + first]
         lines += [" " * column + line for line in others]
-    sys.stdout.write("\n".join(line.rstrip() for line in lines) + "\n\n")
+    return "".join(f"{line.rstrip()}\n" for line in lines)

@@ -4,7 +4,7 @@ Only commands need tyro. Where it is missing the types of options say nothing mo
 jobs, which import the options of a bank, run on a machine that only trains; a command ends there as it imports tyro.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 try:
@@ -52,3 +52,24 @@ def make_nonempty_spec(choices: Iterable[str]) -> Any:
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=list,
     )
+
+
+def format_flags(options: Mapping[str, Any]) -> list[str]:
+    """Format options, by name as in Python, as they are typed; None and False are left out.
+
+    An empty list of values is "none".
+
+    >>> format_flags({"skip_bad": True, "lr": 0.1, "seed": None, "augment": ("crop", "flip")})
+    ['--skip-bad', '--lr', '0.1', '--augment', 'crop', 'flip']
+    """
+    words = []
+    for name, value in options.items():
+        # None is an option that is left out, and False a switch that is off; 0 is a value
+        if value is None or value is False:
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if isinstance(value, (tuple, list)):
+            words += [str(each) for each in value] or ["none"]
+        elif value is not True:
+            words.append(str(value))
+    return words

@@ -72,6 +72,7 @@ def build_from_arrays(
         raise ValueError(f"{name}: {error}") from error
     parts = {}
     for split, raw in splits.items():
+        require_equal_lengths(name, split, raw)
         pixels = images[split] if size is None else resize_images(images[split], size)
         # The default ids are split and position, such as train/00042: they name rows of the user's arrays.
         ids = [f"{split}/{position:05d}" for position in range(len(pixels))] if raw.ids is None else to_numpy(raw.ids)
@@ -80,6 +81,16 @@ def build_from_arrays(
         )
     published = build_published(name, parts, test=test, class_names=class_list, is_owned=is_owned)
     return replace(published, notes=(*image_notes, *label_notes))
+
+
+def require_equal_lengths(name: str, split: str, raw: RawSplit) -> None:
+    """Raise ValueError if a split does not have one label, and one id if there are any, for each image."""
+    counts = {"images": len(raw.images), "labels": len(raw.labels)}
+    counts |= {} if raw.ids is None else {"ids": len(raw.ids)}
+    if len(set(counts.values())) > 1:
+        where = "" if split == "all" else f" for {split}"
+        listed = " and ".join(f"{count} {column}" for column, count in counts.items())
+        raise ValueError(f"{name} has {listed}{where}; each image needs one label, and one id where there are ids")
 
 
 def read_npz(path: Path, name: str, test: float | None, size: Size | None) -> PublishedDataset:
@@ -99,12 +110,27 @@ def read_npz(path: Path, name: str, test: float | None, size: Size | None) -> Pu
     """
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no .npz archive; save the arrays with numpy.savez")
+    arrays, key = {}, ""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+            for key in archive.files:
+                arrays[key] = archive[key]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # NumPy's message says to allow pickles, which would run what the file says
+        if "allow_pickle" in str(error):
+            raise ValueError(f"{path}: {describe_object_array(key)}") from None
         raise ValueError(f"{path} does not hold plain arrays ({error}); save them with numpy.savez") from error
     return build_from_keys(name, arrays, str(path), test=test, size=size, is_owned=True)
+
+
+def describe_object_array(key: str) -> str:
+    """Say that an array has Python objects, for which a pickle would have to be run, and how to save it."""
+    is_images = _parse_key(key)[1] == "images"
+    advice = "save them as one array [N, H, W, C]" if is_images else f"save {key}.astype(str), or whole numbers"
+    return (
+        f"{key} is an array of Python objects, as of strings with dtype=object; that is a pickle, which may run code "
+        f"and is not read; {advice}"
+    )
 
 
 def build_from_keys(
@@ -146,6 +172,8 @@ def build_from_keys(
         problem = f"lacks {', '.join(missing)}" if missing else "has both images and images of splits"
         raise ValueError(f"{place} {problem} (it has {', '.join(arrays)}); it needs {KEYS_RULE}")
     raw = {split: RawSplit(**row) for split, row in splits.items()}
+    for split, part in raw.items():
+        require_equal_lengths(place, split, part)
     class_names = arrays.get(CLASS_NAMES)
     return build_from_arrays(name, raw, class_names=class_names, test=test, size=size, is_owned=is_owned)
 

@@ -6,6 +6,7 @@ a stratified part of the rest, so a limit never changes the validation set; then
 path_sources.py and function_source.py read what is split here; splits.py defines the result.
 """
 
+import difflib
 import os
 import re
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memscore.choices import validate_choice
+from memscore.choices import NEAR, validate_choice
 from memscore.data.function_source import call_function
 from memscore.data.image_size import Size, parse_image_size, resize_images
 from memscore.data.path_sources import read_path
@@ -28,6 +29,7 @@ from memscore.data.published_folders import PUBLISHED_FOLDERS, find_published_fo
 from memscore.data.sources import PublishedDataset, require_every_class
 from memscore.data.splits import Dataset, Splits, compute_mean_std, select_rows, split_stratified
 from memscore.seeds import generator
+from memscore.units import format_count
 
 NAMED_DATASETS = ("digits", *TORCHVISION_CLASSES)
 """Data sets of arrays that are read by name. Every name but these and PUBLISHED_FOLDERS is a path or a function."""
@@ -144,7 +146,7 @@ def _take_validation(
     train = source.train
     if source.validation is not None:
         if share:
-            reason = f"{source.name} has its own validation split ({len(source.validation)} images)"
+            reason = f"{source.name} has its own validation split ({format_count(len(source.validation), 'image')})"
             raise ValueError(
                 f"{reason}, so validation cannot be {share}; leave it out to use that split, or give 0 for none"
             )
@@ -155,7 +157,13 @@ def _take_validation(
     if share and not size:
         raise ValueError(f"validation {share} of {len(train)} training images is none of them; use a larger share or 0")
     held_out, rest = split_stratified(train, size, generator(seed, "validation"), in_place=in_place)
-    require_every_class(rest, source.n_classes, f"a validation set of {size} images", "lower validation")
+    require_every_class(
+        rest,
+        source.n_classes,
+        f"a validation set of {format_count(size, 'image')} from {len(train)}",
+        "use --validation 0, or a smaller --test",
+        source.class_names,
+    )
     return rest, held_out
 
 
@@ -248,6 +256,17 @@ def _resize_dataset(part: Dataset, size: Size) -> Dataset:
     return replace(part, images=resize_images(part.images, size))
 
 
+def describe_missing_path(path: Path) -> str:
+    """Return a message on a folder or file that does not exist, with what is there: the nearest name, or how far."""
+    # the deepest folder that exists: what follows it is where the path went wrong
+    known = next(folder for folder in path.absolute().parents if folder.is_dir())
+    kind = "file" if path.suffix else "folder or file"
+    if known != path.absolute().parent:
+        return f"there is no {kind} {path}: {known} has no folder {path.absolute().relative_to(known).parts[0]}"
+    near = difflib.get_close_matches(path.name, [each.name for each in known.iterdir()], n=1, cutoff=NEAR)
+    return f"there is no {kind} {path.name} in {known}; " + (f"did you mean {near[0]}?" if near else "check the path")
+
+
 def _read_by_name(
     name: str, folder: str | None, *, test: float | None, size: Size | None, skip_bad: bool
 ) -> PublishedDataset:
@@ -265,14 +284,14 @@ def _read_by_name(
         return load_published_folder(name, folder, test=test, size=size, skip_bad=skip_bad)
     if is_function:
         return call_function(name, test, size)
-    # What is neither built in nor a function is a path. A bare word that names no file is more likely a misspelt
-    # built-in name, so it gets the nearest one as a suggestion.
+    # What is neither built in nor a function is a path. A bare word without a suffix that names no file is more likely
+    # a misspelt built-in name, so it gets the nearest one as a suggestion.
     path = Path(folder or name).expanduser()
-    if folder is None and os.sep not in name and not path.exists():
+    if folder is None and os.sep not in name and not path.suffix and not path.exists():
         try:
             validate_choice("data set", name, (*NAMED_DATASETS, *PUBLISHED_FOLDERS))
         except ValueError as error:
-            raise ValueError(f"{error}; a folder or .npz file is written as a path, such as ./{name}") from None
+            raise ValueError(f"{error}; there is no folder {name} in {Path.cwd()} either") from None
     if not path.exists():
-        raise FileNotFoundError(f"there is no folder or file {str(path)!r}; check the path or use a known name")
+        raise FileNotFoundError(describe_missing_path(path))
     return read_path(path, name if folder else None, test=test, size=size, skip_bad=skip_bad)

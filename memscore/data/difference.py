@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from memscore.data.splits import Splits, build_examples_table
+from memscore.units import format_count
 
 
 def describe_difference(stored: pa.Table, splits: Splits) -> str:
@@ -44,4 +45,4 @@ def _describe_other_ids(ids: Sequence[str], stored_ids: Sequence[str], new: set[
         if group
     ]
     others = f", the bank {len(stored_ids)}" if len(ids) != len(stored_ids) else ""
-    return f"{len(ids)} examples{others}: {' and '.join(clauses)}"
+    return f"{format_count(len(ids), 'example')}{others}: {' and '.join(clauses)}"

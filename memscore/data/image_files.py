@@ -21,6 +21,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from memscore.data.image_size import Size, resize_image
+from memscore.units import format_count, format_value
 
 GRAY, COLOUR = {"1", "L", "LA"}, {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr"}
 """Pillow's modes of 8 bits a channel and less."""
@@ -142,7 +143,9 @@ def read_images(listing: ImageListing, size: Size | None = None, *, skip_bad: bo
     if sizes_fault or (faults and not skip_bad):
         raise ValueError(_describe_faults(listing.place, faults, len(entries), sizes_fault, skips=skip_bad))
     if len(names) < 2:
-        raise ValueError(f"{listing.place} must hold images of 2 or more classes, found {list(names)}; add them")
+        raise ValueError(
+            f"{listing.place} must hold images of 2 or more classes, found {format_value(list(names))}; add them"
+        )
     parts = _collect_parts(entries, facts, rows, pixels, names)
     notes = (*listing.notes, *_describe_traits(facts, mode, sizes, size), *_describe_left_out(faults, len(entries)))
     left_out = tuple({"path": path, "reason": reason} for path, reason in faults)
@@ -310,7 +313,9 @@ def _collect_parts(
 
 def _describe_sizes(sizes: Counter[Size]) -> str:
     """Describe that there are several sizes, the most frequent first."""
-    shown = ", ".join(f"{height}x{width} ({count} images)" for (height, width), count in sizes.most_common(3))
+    shown = ", ".join(
+        f"{height}x{width} ({format_count(count, 'image')})" for (height, width), count in sizes.most_common(3)
+    )
     more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
     return (
         f"they have {len(sizes)} sizes, {shown}{more}; a model needs one: give --image-size 32 or another size "

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from memscore.data.image_files import ImageEntry, ImageListing
+from memscore.units import format_count, format_value
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
@@ -88,7 +89,8 @@ def _list_classes(folder: Path) -> list[str]:
         tables = sorted(path.name for path in folder.glob("*.csv"))
         hint = f"give {folder / tables[0]} itself" if tables else "give a .csv file with the columns file and label"
         raise ValueError(
-            f"{folder} must hold one folder of images for each of 2 or more classes, found {names}; add them, or {hint}"
+            f"{folder} must hold one folder of images for each of 2 or more classes, found "
+            f"{format_value(names)}; add them, or {hint}"
         )
     return names
 
@@ -132,7 +134,7 @@ def _describe_passed_over(suffixes: Counter[str]) -> list[str]:
     kinds += ", ..." if len(suffixes) > 5 else ""
     if suffixes.total() == 1:
         return [f"1 file passed over, by its name no image: {kinds}"]
-    return [f"{suffixes.total()} files passed over, by their names no images: {kinds}"]
+    return [f"{format_count(suffixes.total(), 'file')} passed over, by their names no images: {kinds}"]
 
 
 def _read_annotations(root: Path, annotations: Path, classes: list[str]) -> dict[str, str]:

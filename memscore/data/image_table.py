@@ -12,6 +12,7 @@ from pathlib import Path
 
 from memscore.data.image_files import ImageEntry, ImageListing
 from memscore.data.image_folder import SUFFIXES, VALIDATION_FOLDERS
+from memscore.units import format_count, format_value
 
 COLUMNS = {
     "file": (
@@ -180,12 +181,18 @@ def _read_rows(path: Path) -> list[Row]:
     places = {column: _find_column(path, header, column) for column in COLUMNS}
     if not lines or places["file"] is None or places["label"] is None:
         lacking = [column for column in ("file", "label") if places[column] is None]
-        problem = f"has no column for {' and '.join(lacking)}: its first line is {header}" if lacking else "has no rows"
+        problem = (
+            f"has no column for {' and '.join(lacking)}: its first line is {format_value(header)}"
+            if lacking
+            else "has no rows"
+        )
         raise ValueError(f"{path} {problem}; name the columns file and label, and perhaps split (train, val, test)")
     rows = []
     for number, cells in lines:
         if len(cells) < len(header):
-            raise ValueError(f"{path} line {number} has {len(cells)} columns, its first line {len(header)}; fix it")
+            raise ValueError(
+                f"{path} line {number} has {format_count(len(cells), 'column')}, its first line {len(header)}; fix it"
+            )
         file, label, split = ("" if (at := places[column]) is None else cells[at] for column in COLUMNS)
         rows.append((number, file, label, split))
     return rows

@@ -7,6 +7,7 @@ import numpy as np
 
 from memscore.data.splits import Dataset, split_stratified
 from memscore.seeds import generator
+from memscore.units import format_count
 
 DEFAULT_TEST = 0.2
 """Share of a data set without a test split that becomes its test set."""
@@ -78,7 +79,13 @@ def build_published(
             if not size:
                 raise ValueError(f"test {test} of {len(train)} images is none of them; use a larger share")
         test_part, train = split_stratified(train, size, generator(0, "validation", "fixed-test"), in_place=is_owned)
-        require_every_class(train, n_classes, f"the fixed test set of {name}", "bring a test split, lower test")
+        require_every_class(
+            train,
+            n_classes,
+            f"the test set of {format_count(size, 'image')} of {name}",
+            "use a smaller --test, bring a test split",
+            class_names,
+        )
         validation = None
     return PublishedDataset(
         name=name,
@@ -95,12 +102,19 @@ def require_no_test_share(name: str, test: float | None, n_test: int) -> None:
     """Raise ValueError if a share for the test set is given beside a test split of the source's own."""
     if test is not None:
         raise ValueError(
-            f"{name} has its own test split ({n_test} images), so test cannot be {test:g}; leave it out to use that "
+            f"{name} has its own test split ({format_count(n_test, 'image')}), so test cannot be {test:g}; leave it "
+            "out to use that "
             "split"
         )
 
 
-def require_every_class(train: Dataset, n_classes: int, cause: str, hint: str) -> None:
+def require_every_class(
+    train: Dataset, n_classes: int, cause: str, hint: str, class_names: tuple[str, ...] | None = None
+) -> None:
     """Raise ValueError if a split left the training set without a class."""
-    for missing in np.setdiff1d(np.arange(n_classes), train.labels)[:1]:
-        raise ValueError(f"{cause} leaves no training image of class {missing}; {hint} or drop that class")
+    for missing in np.setdiff1d(np.arange(n_classes), train.labels)[:1].tolist():
+        label = class_names[missing] if class_names else missing
+        raise ValueError(
+            f"{cause} leaves no training image of class {label}: there are too few; {hint}, add images of it, or drop "
+            "that class"
+        )

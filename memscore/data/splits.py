@@ -28,12 +28,12 @@ class Dataset:
     def __post_init__(self) -> None:
         # object.__setattr__ because the dataclass is frozen; the ids of a user's function may be a list.
         object.__setattr__(self, "ids", np.asarray(self.ids, dtype=str))
-        lengths = (len(self.images), len(self.labels), len(self.labels_true), len(self.ids))
-        if len(set(lengths)) > 1:
-            first_id = "".join(self.ids[:1])
-            raise ValueError(
-                f"images, labels, labels_true and ids must be equally long, got {lengths} (from {first_id!r} on)"
-            )
+        columns = ("images", "labels", "labels_true", "ids")
+        counts = {column: len(getattr(self, column)) for column in columns}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{count} {column}" for column, count in counts.items())
+            first = f"; the first id is {self.ids[0]}" if len(self.ids) else ""
+            raise ValueError(f"images, labels, labels_true and ids must be equally many, got {listed}{first}")
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise ValueError(f"images must be uint8 [N, C, H, W], got {self.images.dtype} {self.images.shape}")
         if self.labels.dtype != np.int64 or self.labels_true.dtype != np.int64:

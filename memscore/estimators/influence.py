@@ -22,6 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from memscore.units import format_count
+
 TILE_SIZE = 1024
 """Train examples and targets per tile."""
 
@@ -140,7 +142,9 @@ def iterate_tiles(train: Iterable[np.ndarray], targets: PackedTargets, tile: int
     start = 0
     for block in train:
         if len(block) != targets.models:
-            raise ValueError(f"members are of {len(block)} models, targets of {targets.models}; give the same models")
+            raise ValueError(
+                f"members are of {format_count(len(block), 'model')}, targets of {targets.models}; give the same models"
+            )
         for offset in range(0, block.shape[1], tile):
             member = block[:, offset : offset + tile].astype(np.float32)
             # [a, 1]; a sum of zeros and ones, so exact in float32

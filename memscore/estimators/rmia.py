@@ -37,6 +37,7 @@ from scipy.special import expit
 
 from memscore.choices import validate_choice
 from memscore.estimators.lira import find_in_surplus, find_next_on_side
+from memscore.units import format_count
 
 KINDS = ("online", "offline")
 SIGNALS = ("softmax", "taylor-softmax", "sm-softmax", "sm-taylor-softmax")
@@ -91,7 +92,8 @@ def rmia_population(confidence: np.ndarray, config: RmiaConfig) -> np.ndarray:
     models, size = confidence.shape
     if models < 2 or size < 1:
         raise ValueError(
-            f"RMIA compares with validation examples under other models, got {size} examples and {models} models; use "
+            f"RMIA compares with validation examples under other models, got {format_count(size, 'example')} and "
+            f"{format_count(models, 'model')}; use "
             "a bank of 2 models or more that was begun with a validation set"
         )
     # No model was trained on z, so all other models are its out-models, and none needs to be dropped. The maximum is

@@ -12,7 +12,6 @@ The rule, for the names of the parameters that can be given by position or by na
 Whichever rule it was, the network must map a batch of images to one logit for each class.
 """
 
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memscore.user_functions import describe_user_error, describe_user_place, import_user_object
+
 Shape = tuple[int, int, int]
+KIND, MEANING = "architecture", "a class or function that gives an nn.Module"
 
 CLASS_NAMES = ("num_classes", "n_classes", "classes", "n_class")
 SHAPE_NAMES = ("input_shape", "shape", "image_shape")
@@ -28,24 +30,14 @@ SHAPE_NAMES = ("input_shape", "shape", "image_shape")
 
 def import_builder(arch: str) -> Callable[..., Any]:
     """Import the class or function that "module:function" names; ValueError if it cannot be imported or called."""
-    module, _, name = arch.partition(":")
-    try:
-        builder: Any = importlib.import_module(module)
-        for part in name.split("."):
-            builder = getattr(builder, part, None)
-    # a module of the user's may raise anything while it is imported
-    except Exception as error:
-        raise ValueError(
-            f"architecture {arch!r}: {module} cannot be imported ({type(error).__name__}: {error}); it must be "
-            "importable here and on every worker"
-        ) from error
+    builder = import_user_object(KIND, arch, MEANING)
     if isinstance(builder, nn.Module):
         raise ValueError(
-            f"architecture {arch!r} is a network that exists already, and each model needs its own weights; name its "
-            f"class or a function that builds it, such as {module}:{type(builder).__name__}"
+            f"{KIND} {arch!r} is a network that exists already, and each model needs its own weights; name its class "
+            f"or a function that builds it, such as {arch.partition(':')[0]}:{type(builder).__name__}"
         )
     if not callable(builder):
-        raise ValueError(f"architecture {arch!r}: {module} has no function {name!r}, nor a class; check the name")
+        raise ValueError(f"{KIND} {arch!r} must be {MEANING}, got {type(builder).__name__}")
     return builder  # type: ignore[no-any-return]
 
 
@@ -98,18 +90,24 @@ def build_user_network(arch: str, shape: Shape, n_classes: int) -> nn.Module:
     try:
         arguments, by_name = choose_arguments(builder, shape, n_classes)
     except ValueError as error:
-        raise ValueError(f"architecture {arch!r}: {error}, or name a function of (input_shape, n_classes)") from None
+        raise ValueError(f"{KIND} {arch!r}: {error}, or name a function of (input_shape, n_classes)") from None
     written = ", ".join([*map(str, arguments), *(f"{name}={value}" for name, value in by_name.items())])
     call = f"{arch.partition(':')[2]}({written})"
     try:
         model = builder(*arguments, **by_name)
     except Exception as error:
-        raise ValueError(
-            f"architecture {arch!r} fails as {call}: {error}; it may take (input_shape, n_classes), num_classes, or "
-            "nothing"
-        ) from error
+        if getattr(error.__traceback__, "tb_next", None) is None:  # the call itself, no line of the user's
+            raise ValueError(
+                f"{KIND} {arch!r} cannot be called as {call}: {error}; it gets the shape as input_shape and the number "
+                "of classes as num_classes, or both by position"
+            ) from error
+        raise ValueError(f"{describe_user_error(KIND, arch, error)} (called as {call})") from error
+    # a class has no place of its own, and what torch's own code does is no place of the user's
+    place = describe_user_place(arch, builder)
     if not isinstance(model, nn.Module):
-        raise ValueError(f"architecture {arch!r} must return an nn.Module, got {type(model).__name__} of {call}")
+        raise ValueError(
+            f"{KIND} {arch!r} must return an nn.Module, got {type(model).__name__} of {call}" + (place and f", {place}")
+        )
     # Evaluation mode keeps the zero batch out of batch norm's statistics. The modes come back module by module, because
     # a user may have set some layers to evaluation on purpose.
     training = {module: module.training for module in model.modules()}
@@ -117,15 +115,19 @@ def build_user_network(arch: str, shape: Shape, n_classes: int) -> nn.Module:
         with torch.no_grad():
             logits = model.eval()(torch.zeros(2, *shape))
     except Exception as error:
-        raise ValueError(f"architecture {arch!r} fails on a zero batch of {[2, *shape]}: {error}") from error
+        raise ValueError(f"{describe_user_error(KIND, arch, error)} (on a zero batch of {[2, *shape]})") from error
     for module, mode in training.items():
         module.training = mode
     shape_or_type = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape_or_type != [2, n_classes]:
-        advice = ""
+        place = describe_user_place(arch, type(model).forward, builder)
+        advice = f", {place}" if place else ""
         if isinstance(logits, Tensor) and logits.ndim == 2:
-            advice = f"; {call} does not give one logit for each class, let it take num_classes"
+            takes_classes = n_classes in (*arguments, *by_name.values())
+            advice += f"; {call} does not give one logit for each class, " + (
+                "use that number" if takes_classes else "let it take num_classes"
+            )
         raise ValueError(
-            f"architecture {arch!r} must map {[2, *shape]} to logits {[2, n_classes]}, got {shape_or_type}{advice}"
+            f"{KIND} {arch!r} must map {[2, *shape]} to logits {[2, n_classes]}, got {shape_or_type}{advice}"
         )
     return model

@@ -17,10 +17,10 @@ from memscore.store.filesystem import Folder
 from memscore.store.manifest import CorruptManifest, Manifest
 from memscore.store.parquet import CorruptFile
 from memscore.store.remote import retry
-from memscore.training.recipes import RECIPES
+from memscore.store.store import Store
+from memscore.training.recipe_names import format_recipe_name
+from memscore.units import format_count
 
-MAX_CHANGED = 2
-"""Values that may differ from a recipe of the table for a bank to be named by it."""
 MAX_NAMES = 2
 """Names of files that the remark on a folder that is no bank lists."""
 
@@ -81,6 +81,20 @@ def list_banks(home_url: str) -> list[BankSummary]:
     return sorted(banks, key=lambda bank: float("inf") if bank.changed_s is None else bank.changed_s)
 
 
+def require_folder_of_banks(folder: Folder) -> None:
+    """Raise FileNotFoundError if a folder does not exist, ValueError if it is a file or itself a bank."""
+    place = folder.path("")
+    [entry] = retry(lambda: folder.filesystem.get_file_info([place]), folder.display_name, 0.0, read=True)
+    name = folder.display_name
+    # an object store has no empty folders, so nothing tells an empty one from a missing one there
+    if entry.type == fs.FileType.NotFound:
+        raise FileNotFoundError(f"there is no folder {name}; `memscore banks` without a folder lists ~/memscore")
+    if entry.type == fs.FileType.File:
+        raise ValueError(f"{name} is a file; name a folder of banks")
+    if "manifest.json" in folder.names():
+        raise ValueError(f"{name} is a bank; name the folder that it is in, or see `memscore status {name}`")
+
+
 def summarize_folder(folder: Folder, name: str) -> BankSummary:
     """Summarize one folder; whatever cannot be read is its problem."""
     size = measure_folder(folder)
@@ -99,7 +113,7 @@ def summarize_folder(folder: Folder, name: str) -> BankSummary:
         **known,
         data=manifest.data,
         architecture=manifest.architecture,
-        recipe="" if manifest.imported else name_recipe(manifest),
+        recipe="" if manifest.imported else name_recipe(folder, manifest),
         models=len(folder.names("shards")),
         scores=len(folder.names("scores")),
         trials=sum(count_trials(folder, place) for place in ("", *find_scenarios(folder))),
@@ -111,7 +125,7 @@ def summarize_folder(folder: Folder, name: str) -> BankSummary:
 def describe_no_bank(folder: Folder) -> str:
     """Describe a folder without manifest.json."""
     if shards := folder.names("shards"):
-        return f"damaged: {len(shards)} models and no manifest.json; see `memscore bank verify`"
+        return f"damaged: {format_count(len(shards), 'model')} and no manifest.json; see `memscore bank verify`"
     names = folder.names()
     if not names and not folder.folders(""):
         return "no bank: it is empty"
@@ -119,24 +133,9 @@ def describe_no_bank(folder: Folder) -> str:
     return f"no bank: it has no manifest.json, but {listed}"
 
 
-def name_recipe(manifest: Manifest) -> str:
-    """Name the recipe of a bank: the nearest one of the table, and what differs from it."""
-    # The manifest has values and no name. The precision is no part of the name: it is resolved from the device.
-    values = {field: value for field, value in manifest.recipe.items() if field != "precision"}
-    differences = {
-        name: {field: value for field, value in values.items() if to_json(getattr(recipe, field, None)) != value}
-        for name, recipe in RECIPES.items()
-    }
-    name = min(differences, key=lambda each: len(differences[each]))  # of equal ones the first of the table
-    if len(differences[name]) > MAX_CHANGED:
-        return f"own ({values.get('optimizer')}, {values.get('epochs')} epochs)"
-    changes = ", ".join(f"{field} {value}" for field, value in differences[name].items())
-    return f"{name}, {changes}" if changes else name
-
-
-def to_json(value: Any) -> Any:
-    """Return a value as JSON gives it back."""
-    return list(value) if isinstance(value, tuple) else value
+def name_recipe(folder: Folder, manifest: Manifest) -> str:
+    """Name the recipe of a bank: as the user did, else by its values."""
+    return format_recipe_name(manifest, Store(folder, manifest).read_origin() or {})
 
 
 def count_trials(folder: Folder, place: str) -> int:

@@ -27,6 +27,7 @@ from memscore.store.remote import StoreUnavailable
 from memscore.store.score_files import has_other_version
 from memscore.store.shards import parse_model_index
 from memscore.store.store import Store
+from memscore.units import format_count
 
 MAX_TRIALS_READ = 500  # trials whose status is read; others are only counted
 THREADS = 8
@@ -246,7 +247,8 @@ def compute_bank_status(store: Store, variances: VarianceCache | None = None) ->
     n_unknown = len(files) - sum(arm.models for arm in arms)
     if n_unknown:
         problems.append(
-            f"{n_unknown} shards of unknown arms; `python -m memscore.bank verify {store.folder.display_name}`"
+            f"{format_count(n_unknown, 'shard')} of unknown arms; `python -m memscore.bank verify "
+            f"{store.folder.display_name}`"
         )
     times = sorted(info.mtime_ns / 1e9 for info in files.values() if info.mtime_ns)
     # A driver with a heartbeat knows its rate; where none ever wrote one, the times of the last shards give it.

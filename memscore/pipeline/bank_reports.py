@@ -27,6 +27,7 @@ from memscore.statistics.roc import RateAtFpr
 from memscore.store.class_names import format_class, has_names
 from memscore.store.json_records import encode_record
 from memscore.store.store import Store
+from memscore.units import format_count
 
 INVERSION_ORDER = {"inversion_gain": "gain", "inversion_psnr_fitted": "fitted"}
 """Scores in dB by which rebuilt images are sorted, the first one that is stored, and what the figure calls them."""
@@ -82,7 +83,7 @@ def write_reports(store: Store, splits: Splits | None, result: EstimateResult) -
     for arm in result.arms:
         name = f"memorization_{arm.suffix}"
         values, errors = (result.table[c].to_numpy().astype(np.float64) for c in (name, f"{name}_se"))
-        title = f"{store.manifest.data}, {arm.models} models, {arm.suffix}"
+        title = f"{store.manifest.data}, {format_count(arm.models, 'model')}, {arm.suffix}"
         store.folder.replace(f"reports/{name}.png", plot_memorization(values, errors, title))
         if splits:
             train = splits.train

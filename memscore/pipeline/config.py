@@ -275,6 +275,16 @@ def build_recipe(config: BankConfig, arch: str) -> tuple[str, Recipe]:
         if stored is None:
             raise
         name = STORED_RECIPE  # a network of the user's own has no default, and its bank has a recipe
+    changes = list_recipe_changes(config)
+    # of a stored recipe without a name only source and precision are the placeholder's
+    base = Recipe(epochs=1, batch=1, lr=1) if name == STORED_RECIPE else get_recipe(name)
+    if stored is not None:
+        base = complete_stored_recipe(config, stored, base)
+    return name, change_recipe(base, name, changes)
+
+
+def list_recipe_changes(config: BankConfig) -> dict[str, Any]:
+    """List the recipe's fields that options replace: field -> value."""
     given = {option: getattr(config, option) for option in RECIPE_OPTIONS}
     changes: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
     if config.nesterov:
@@ -283,11 +293,7 @@ def build_recipe(config: BankConfig, arch: str) -> tuple[str, Recipe]:
         changes["precision"] = config.precision
     if config.augment:
         changes["augment"] = () if config.augment == (NO_AUGMENTATION,) else config.augment
-    # of a stored recipe without a name only source and precision are the placeholder's
-    base = Recipe(epochs=1, batch=1, lr=1) if name == STORED_RECIPE else get_recipe(name)
-    if stored is not None:
-        base = complete_stored_recipe(config, stored, base)
-    return name, change_recipe(base, name, changes)
+    return changes
 
 
 def read_stored_recipe(config: BankConfig) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from memscore.pipeline.config import ARCHITECTURE_FOR, PRESETS
 from memscore.proxies.registry import ALL_PROXIES, PROXIES
 from memscore.score_registry import SCORES
 from memscore.training.recipes import RECIPES, Recipe, get_default_recipe_name
+from memscore.units import format_count
 
 OWN_FUNCTION = "module:function"
 
@@ -56,7 +57,8 @@ def describe_recipe(recipe: Recipe) -> str:
     """Describe a recipe in a line."""
     augment = f", {' and '.join(recipe.augment)}" if recipe.augment else ""
     return (
-        f"{recipe.epochs} epochs, batch {recipe.batch}, {recipe.optimizer} {recipe.lr:g} {recipe.schedule}{augment}; "
+        f"{format_count(recipe.epochs, 'epoch')}, batch {recipe.batch}, {recipe.optimizer} {recipe.lr:g} "
+        f"{recipe.schedule}{augment}; "
         f"{recipe.source}"
     )
 

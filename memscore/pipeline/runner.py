@@ -24,6 +24,7 @@ from memscore.pipeline.config import (
     build_manifest,
     describe_fitted_batch,
     describe_rounding,
+    list_recipe_changes,
     load_splits,
     resolve_proxies,
 )
@@ -95,6 +96,7 @@ class Bank:
         host: the machine whose disk the store is on, where that may not be the user's; else empty.
         notes: lines on what was decided for the user, by the stored bank or by defaults.
         output_kind: what the network returns instead of logits; empty for logits.
+        recipe_name: of the recipe that the options change.
     """
 
     config: BankConfig
@@ -105,6 +107,7 @@ class Bank:
     host: str = ""
     notes: tuple[str, ...] = ()
     output_kind: str = ""
+    recipe_name: str = ""
 
     @cached_property
     def copies(self) -> Copies:
@@ -156,6 +159,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
             *describe_start_weights(location.manifest.architecture),
         ),
         output_kind=find_network_output_kind(location.manifest, splits),
+        recipe_name=recipe,
     )
 
 
@@ -169,6 +173,9 @@ def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:
         origin["pretrained"] = str(Path(bank.config.pretrained).absolute())
     if ":" in manifest.architecture:
         origin["network"] = describe_network(manifest)
+    # a stored bank keeps the name of its recipe unless another one is given for the same values
+    if bank.config.recipe or not bank.store.is_created:
+        origin |= {"recipe": bank.recipe_name, "recipe_options": list_recipe_changes(bank.config)}
     bank.store.create_files(build_examples_table(bank.splits), origin)
     store_start_weights(bank.store)
     if not locked:

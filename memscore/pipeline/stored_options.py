@@ -3,8 +3,12 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
+from memscore.choices import NEAR
+from memscore.cli.options import format_flags
 from memscore.pipeline.config import (
     ARCHITECTURE_FOR,
     DEFAULT_ARCHITECTURE,
@@ -14,8 +18,9 @@ from memscore.pipeline.config import (
     BankConfig,
 )
 from memscore.pipeline.reload_data import is_built_in, is_function, locate_data
+from memscore.store.filesystem import Folder
 from memscore.store.json_records import read_record
-from memscore.store.manifest import split_architecture
+from memscore.store.manifest import get_home_url, split_architecture
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, parse_arm_record
 
@@ -43,7 +48,7 @@ def complete_options(config: BankConfig) -> tuple[BankConfig, tuple[str, ...]]:
     try:
         store = Store.open(config.store, check_manifest=True)
     except FileNotFoundError:  # a new bank, or one that lost its manifest, which the same options make again
-        return config, ()
+        return config, () if config.data else describe_new_bank(config.store)
     if store.manifest.imported:  # it is refused where its identity is compared
         return config, ()
     # Whatever is taken is the store's own, so an identity that is compared later differs only where the user says so.
@@ -55,8 +60,34 @@ def complete_options(config: BankConfig) -> tuple[BankConfig, tuple[str, ...]]:
     # A note names only what a new bank would not have had anyway.
     completed = replace(config, **taken)
     usual = _list_usual_options(completed)
-    words = [word for name, value in taken.items() if value != usual[name] for word in _format_option(name, value)]
+    words = format_flags({name: value for name, value in taken.items() if value != usual[name]})
     return completed, (f"options left out are those of the stored bank: {shlex.join(words)}",) if words else ()
+
+
+def describe_new_bank(url: str) -> tuple[str, ...]:
+    """Say that a bank of the default data begins where none is stored, and which existing one has a similar name."""
+    folder = Folder.from_url(url)
+    if folder.names("shards"):  # it lost its manifest, and is no new one
+        return ()
+    place = folder.display_name
+    near = find_near_bank(folder)
+    hint = f"; did you mean {near}?" if near else ""
+    return (f"there is no bank at {place}: a new one of {DEFAULT_DATA} begins there (--data names other data){hint}",)
+
+
+def find_near_bank(folder: Folder) -> str:
+    """Find the bank of the most similar name, beside a place or in the default folder of banks; empty if none is."""
+    homes = [Folder.from_url(str(Path(folder.root).parent))] if folder.local else []
+    banks = [
+        (name, f"{home.display_name}/{name}")
+        for home in (*homes, Folder.from_url(get_home_url()))
+        for name in home.folders("")
+        if home.exists(f"{name}/manifest.json", 0)
+    ]
+    name = folder.display_name.rstrip("/").rpartition("/")[2]
+    # the folder of the path first, since that is what the user typed
+    near = get_close_matches(name, [each for each, _ in banks], n=1, cutoff=NEAR)
+    return next((place for each, place in banks if each in near), "")
 
 
 def _list_usual_options(config: BankConfig) -> dict[str, Any]:
@@ -152,8 +183,3 @@ def _take_count(store: Store, arms: Mapping[str, Any]) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):  # a run that was killed at once, or a damaged record, which is overwritten
         return {}
     return {"models": planned[name]} if planned.get(name) else {}
-
-
-def _format_option(name: str, value: Any) -> list[str]:
-    flag = f"--{name.replace('_', '-')}"
-    return [flag] if value is True else [flag, str(value)]

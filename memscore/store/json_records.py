@@ -12,6 +12,7 @@ import numpy as np
 
 from memscore.store.filesystem import Folder
 from memscore.store.parquet import CorruptFile
+from memscore.units import format_value
 
 THREADS = 4
 CHECKSUM_KEY = "record_sha256"
@@ -84,10 +85,8 @@ def require_same(stored: Mapping[str, Any], requested: Mapping[str, Any], name: 
     stored, requested = _flatten(json.loads(json.dumps(stored))), _flatten(json.loads(json.dumps(requested)))
     keys = [key for key in {**stored, **requested} if stored.get(key) != requested.get(key)]
     if keys:
-        differences = [
-            f"{key} is {_format_short(stored.get(key))}, asked for {_format_short(requested.get(key))}"
-            for key in keys[:MAX_FIELDS_SHOWN]
-        ]
+        shown = {key: _format_pair(stored.get(key), requested.get(key)) for key in keys[:MAX_FIELDS_SHOWN]}
+        differences = [f"{key} is {before}, asked for {after}" for key, (before, after) in shown.items()]
         differences += (
             [f"and {len(keys) - MAX_FIELDS_SHOWN} more fields differ"] if len(keys) > MAX_FIELDS_SHOWN else []
         )
@@ -162,9 +161,14 @@ def _suffix(arm: Mapping[str, Any], taken: Collection[str]) -> str:
     return f"{fraction}_{arm['design']}{block if str(arm['name']).endswith(block) else ''}"
 
 
-def _format_short(value: object) -> str:
-    """Format a value in at most 120 characters, and of a hash its first 12 digits."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value):
-        return value[:12]
-    text = json.dumps(value)
+def _format_pair(stored: object, requested: object) -> tuple[str, str]:
+    """Format two values that differ: in few digits, unless only the others differ."""
+    texts = _format_short(format_value(stored)), _format_short(format_value(requested))
+    return texts if texts[0] != texts[1] else (_format_short(json.dumps(stored)), _format_short(json.dumps(requested)))
+
+
+def _format_short(text: str) -> str:
+    """Shorten a text to at most 120 characters, and a hash to its first 12 digits."""
+    if re.fullmatch(r"[0-9a-f]{64}", text):
+        return text[:12]
     return text if len(text) <= 120 else f"{text[:117]}..."

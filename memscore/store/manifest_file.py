@@ -8,6 +8,7 @@ from memscore.store.filesystem import Folder
 from memscore.store.json_records import require_same
 from memscore.store.manifest import CorruptManifest, Manifest
 from memscore.store.shards import match_shards
+from memscore.units import format_count
 
 OTHER_MANIFEST_REASON = "it is another store's, for no shard here was made under it"
 REMAKE_MANIFEST = (
@@ -23,7 +24,8 @@ def read_manifest(folder: Folder, retry_s: float = 0.0) -> Manifest:
         folder.require_bucket()
         if shards := folder.names("shards"):
             raise FileNotFoundError(
-                f"{folder.display_name} has {len(shards)} shards and no manifest.json, which says what they are; "
+                f"{folder.display_name} has {format_count(len(shards), 'shard')} and no manifest.json, which says "
+                "what they are; "
                 f"{REMAKE_MANIFEST}; or put it back from a copy"
             ) from None
         raise FileNotFoundError(
@@ -70,7 +72,8 @@ def require_own_shards(folder: Folder, manifest_digest: str) -> None:
             else "they are of other data, another network, recipe or seed than this run"
         )
         raise ValueError(
-            f"{folder.display_name} has {len(shards)} shards and no manifest.json, and {reason}; use the options that "
+            f"{folder.display_name} has {format_count(len(shards), 'shard')} and no manifest.json, and {reason}; use "
+            "the options that "
             "they were made with, put manifest.json back from a copy, or give another --store"
         )
 

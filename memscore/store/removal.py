@@ -12,6 +12,7 @@ from memscore.store.filesystem import TEMPORARY_NAME, Folder
 from memscore.store.json_records import read_record
 from memscore.store.manifest import CorruptManifest, Manifest
 from memscore.store.stored_files import HASH, SCENARIOS
+from memscore.units import format_count
 
 TRIAL_FOLDERS = ("trials/", "attempts/", "sweeps/", "experiments/", f"{SCENARIOS}/")
 """Folders that hold nothing but what unlearning made."""
@@ -53,7 +54,8 @@ def plan_removal(folder: Folder, *, trials_only: bool) -> Removal:
     if foreign and not trials_only:
         listed = ", ".join(foreign[:FOREIGN_NAMED]) + (", ..." if len(foreign) > FOREIGN_NAMED else "")
         raise ValueError(
-            f"{folder.display_name} also holds {len(foreign)} files that memscore did not write ({listed}); move them "
+            f"{folder.display_name} also holds {format_count(len(foreign), 'file')} that memscore did not write "
+            f"({listed}); move them "
             "away first"
         )
     # Oracles share folders with the bank's originals, and only their keys tell them apart.

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.store.parquet import Columns, decode_metadata, encode, to_table
+from memscore.units import format_count
 
 DIRECTIONS = (-1, 0, 1)
 VERSION_KEY = "estimator_version"
@@ -39,7 +40,9 @@ def encode_score(
     n = len(next(iter(values.values())))
     rows = np.asarray(columns.get("row", np.arange(n)), dtype=np.int32)
     if n > len(ids):
-        raise ValueError(f"a score of this store has at most {len(ids)} rows, got {n}; give one value per example")
+        raise ValueError(
+            f"a score of this store has at most {format_count(len(ids), 'row')}, got {n}; give one value per example"
+        )
     field_metadata = {key: _format_field(key, fields) for key in values}
     score_ids = ids[rows] if "row" in columns else ids[:n]  # slice: a copy of a million ids takes tens of megabytes
     return encode(to_table({"row": rows, "id": score_ids, **values}, metadata, field_metadata))

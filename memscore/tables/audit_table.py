@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
 from memscore.analysis.audit import AuditResult
 from memscore.analysis.audit_report import count_members
@@ -76,7 +77,7 @@ def format_model_checks(audit: AuditResult) -> list[str]:
         spread_limits = f"{fit.spread_limits.lo:.2f} to {fit.spread_limits.hi:.2f}"
         lines.append(
             f"fit       {split}: z of its confidence among {fit.models} shadow models' has median {fit.median:.2f} "
-            f"({limits} fits) and sd {fit.spread:.2f} ({spread_limits} fits), {fit.examples} examples"
+            f"({limits} fits) and sd {fit.spread:.2f} ({spread_limits} fits), {format_count(fit.examples, 'example')}"
             + (f"; {len(fit.outlying)} shadow models far from the others are left out" if fit.outlying else "")
         )
     return lines
@@ -133,13 +134,14 @@ def print_strongest(console: Console, audit: AuditResult, names: Sequence[str] =
     table = make_table(
         "strongest evidence",
         ("id", "label", *(EVIDENCE_NAMES[kind] for kind in kinds), *(["member"] if has_membership else [])),
+        whole=("id",),
     )
     for row in np.argsort(-np.nan_to_num(evidence, nan=-np.inf), kind="stable")[:ROWS_SHOWN].tolist():
         values = {name: audit.table[name][row].as_py() for name in audit.table.column_names}
         membership = ["yes" if values["member"] else "no"] if has_membership else []
         table.add_row(
-            values["id"],
-            format_class(values["label"], names),
+            escape(values["id"]),
+            escape(format_class(values["label"], names)),
             *(format_number(values[kind]) for kind in kinds),
             *membership,
         )

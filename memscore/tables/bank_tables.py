@@ -24,7 +24,7 @@ from memscore.tables.inversion_table import print_inversion
 from memscore.tables.numbers import format_with_interval
 from memscore.tables.score_tables import format_unfinished, print_attacks, print_most_memorized, print_scores
 from memscore.training.augmentation import describe_wide_crop
-from memscore.units import format_count, format_duration, format_error, format_rate, format_size
+from memscore.units import format_count, format_duration, format_error, format_rate, format_size, format_value
 
 LABEL_WIDTH, SUMMARY_WIDTH = 7, 10  # of the labels before the lines of the heading and of the summary
 SECONDS_NOTE = "one worker's wall clock as measured, whatever the machine and its load; median over originals"
@@ -36,7 +36,7 @@ def print_heading(console: Console, bank: Bank) -> None:
     manifest, recipe = bank.store.manifest, bank.store.manifest.recipe
     train, validation, test = manifest.split_sizes
     shape = "x".join(str(size) for size in manifest.input_shape)
-    changes = "".join(f", {name} {value}" for name, value in manifest.label_changes.items())
+    changes = "".join(f", {name} {format_value(value)}" for name, value in manifest.label_changes.items())
     augmented = "".join(f", {name}" for name in recipe["augment"])
     copies = "; ".join(describe_copies(count_copies(bank.copies)).values())
     constant = describe_constant_images(bank.splits)
@@ -45,8 +45,8 @@ def print_heading(console: Console, bank: Bank) -> None:
         f"data   {manifest.data}: {train} train, {validation} validation, {test} test; {shape}{changes}",
         f"labels {describe_classes(bank.splits)}",
         *([f"copies {copies}"] if copies else ()),
-        f"model  {manifest.architecture}, {recipe['epochs']} epochs of batch {recipe['batch']}, "
-        f"{recipe['optimizer']} lr {recipe['lr']}, {manifest.precision}{augmented}",
+        f"model  {manifest.architecture}, {format_count(recipe['epochs'], 'epoch')} of batch {recipe['batch']}, "
+        f"{recipe['optimizer']} lr {format_value(recipe['lr'])}, {manifest.precision}{augmented}",
         *(f"note   {note}" for note in (*bank.splits.notes, *bank.notes)),
         *([f"warning {format_output_warning(manifest.architecture, bank.output_kind)}"] if bank.output_kind else []),
         *([f"warning {wide_crop}"] if wide_crop else []),

@@ -7,24 +7,21 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rich import box
-from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from memscore.cli.wrapping import find_breaks
+
 PIPED_WIDTH = 120
 """Width of what is written to a file or a pipe, unless $COLUMNS says another."""
 
 UNLIMITED = 10_000
 """Terminal width that fits any table."""
-MIN_LINE_WIDTH = 20
-"""Minimum width of wrapped lines, whatever the terminal."""
 MIN_TEXT_WIDTH = 8
 """Minimum width of a column of text, whatever the terminal."""
-UNBROKEN = re.compile(r"\S*\d (?:%|ms|s|min|h|days|kB|MB|GB|TB)(?=[\s.,;:)]|$)\S*|\S+")
-"""What no line break divides: a word, or a number and its unit."""
 WORD = re.compile(r"[A-Za-z]{3}")
 """Only a cell of text has three letters in a row."""
 
@@ -50,11 +47,16 @@ class NumberTable(Table):
     def __init__(self, title: str) -> None:
         super().__init__(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         self.heading = title
+        # headers of columns that are broken only where nothing else fits, as ids, which are copied
+        self.whole: frozenset[str] = frozenset()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render the whole table where it fits, else part by part."""
         # measured as if the terminal had any width, because rich limits a cell's measure to the width it has
-        sizes = [_measure_column(console, options.update_width(UNLIMITED), column) for column in self.columns]
+        unlimited = options.update_width(UNLIMITED)
+        sizes = [
+            _measure_column(console, unlimited, column, is_whole=column.header in self.whole) for column in self.columns
+        ]
         yield Segment.line()
         # not rich's title, which wraps at the width of the table
         if self.heading:
@@ -104,9 +106,13 @@ def print_command(console: Console, label: str, command: str) -> None:
     console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
 
 
-def make_table(title: str, columns: Sequence[str]) -> NumberTable:
-    """Make a table whose first column is a name and whose others are numbers."""
+def make_table(title: str, columns: Sequence[str], *, whole: Iterable[str] = ()) -> NumberTable:
+    """Make a table whose first column is a name and whose others are numbers.
+
+    `whole` are columns whose texts are not broken at blanks, as ids, which are copied.
+    """
     table = NumberTable(title)
+    table.whole = frozenset(whole)
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if position else "left", no_wrap=True)
     return table
@@ -115,12 +121,7 @@ def make_table(title: str, columns: Sequence[str]) -> NumberTable:
 def _wrap_text(text: Text, width: int, indent: int = 0) -> list[Text]:
     """Wrap a text between words, lines after the first narrower by the indent; no line ends in blanks."""
     # rich's own wrap cuts a word that is too long, as a path may be
-    breaks, begin, room = [], 0, width
-    for word in UNBROKEN.finditer(text.plain):
-        if word.start() > begin and cell_len(text.plain[begin : word.end()]) > room:
-            begin, room = word.start(), max(width - indent, MIN_LINE_WIDTH)
-            breaks.append(begin)
-    lines = list(text.divide(breaks))
+    lines = list(text.divide(find_breaks(text.plain, width, indent)))
     for line in lines:
         line.rstrip()
     return lines
@@ -137,12 +138,12 @@ def _strip_lines(segments: Iterable[Segment]) -> Iterable[list[Segment]]:
             yield line
 
 
-def _measure_column(console: Console, options: ConsoleOptions, column: Column) -> Size:
+def _measure_column(console: Console, options: ConsoleOptions, column: Column, *, is_whole: bool) -> Size:
     """Measure the width that a column needs with and without wrapped text."""
     header, *cells = (Measurement.get(console, options, cell) for cell in (column.header, *column.cells))
     is_text = any(WORD.search(str(cell)) for cell in column.cells)
     # a number of several words, such as "0.5 [0.4, 0.6]", stays on one line
-    least = max((header.minimum, *(cell.minimum if is_text else cell.maximum for cell in cells)))
+    least = max((header.minimum, *(cell.minimum if is_text and not is_whole else cell.maximum for cell in cells)))
     return Size(least, max((header.maximum, *(cell.maximum for cell in cells))), is_text)
 
 

@@ -22,7 +22,9 @@ def print_copies_table(console: Console, copies: Copies, store: str, names: Sequ
     if not groups:
         print_line(console, f"copies {format_copies(counts)}")
         return
-    table = make_table(f"exact copies: {len(groups)} images that occur more than once", ("id", "labels", *SPLIT_NAMES))
+    table = make_table(
+        f"exact copies: {len(groups)} images that occur more than once", ("id", "labels", *SPLIT_NAMES), whole=("id",)
+    )
     for rows in groups[:ROWS_SHOWN]:
         labels = ", ".join(format_class(label, names) for label in sorted(set(copies.labels[rows].tolist())))
         in_splits = [str(int((numbers[rows] == number).sum())) for number in range(len(SPLIT_NAMES))]
@@ -36,7 +38,7 @@ def print_near_copies(console: Console, near: NearCopies, path: str, names: Sequ
     """Print the most similar pairs of different images, and where the threshold comes from."""
     n = near.table.num_rows
     title = f"near copies by {near.space}: {n} of {near.compared} different images"
-    table = make_table(title, ("id", "label", "nearest", "its label", "cosine"))
+    table = make_table(title, ("id", "label", "nearest", "its label", "cosine"), whole=("id", "nearest"))
     columns = ("id", "label", "nearest_id", "nearest_label", "similarity")
     seen: set[frozenset[str]] = set()
     for values in near.table.select(columns).slice(0, 2 * ROWS_SHOWN).to_pylist():

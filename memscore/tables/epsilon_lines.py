@@ -19,7 +19,7 @@ NOTES = (
     "one run: Steinke et al. 2023; f-DP: Mahloujifar et al. 2024. Examples may depend on one another; members must "
     "have been drawn at random, and as many others are used. It is the epsilon of replacing an example, at most twice "
     "that of adding or removing one",
-    "mu: of Gaussian differential privacy, with the epsilon at delta that it means; for training whose trade-off "
+    "mu: of Gaussian differential privacy; for training whose trade-off "
     "function is Gaussian, as that of noisy gradients nearly is",
     "at most: what an attack without an error would reach with these numbers; near it, only more examples can say more",
 )
@@ -37,8 +37,6 @@ def print_epsilon_bounds(console: Console, bounds: tuple[PrivacyBound, ...], n: 
         "value",
         "at most",
         f"of {first.splits} halves",
-        "epsilon",
-        "members score",
         "right",
         "wrong",
     )
@@ -49,8 +47,6 @@ def print_epsilon_bounds(console: Console, bounds: tuple[PrivacyBound, ...], n: 
             format_number(bound.value),
             format_number(bound.ceiling),
             f"{format_number(bound.median)} {format_interval(bound.lowest, bound.highest)}",
-            format_number(bound.epsilon),
-            bound.members,
             *format_counts(bound.counts),
         )
     console.print(table)
@@ -60,7 +56,13 @@ def print_epsilon_bounds(console: Console, bounds: tuple[PrivacyBound, ...], n: 
         f"halves: an attack is chosen on one half and counted on the other; median and range over {first.splits} "
         f"draws, the first of which is the bound. The best of them is none, it has {first.splits} chances to err"
     )
-    for note in (*NOTES, halves, *(direction if lower else []), *format_delta_notes(bounds, n)):
+    means = [
+        f"{METHOD_NAMES[bound.method]}: {format_number(bound.value)} is epsilon {format_number(bound.epsilon)} "
+        f"at delta {bound.delta:g}"
+        for bound in bounds
+        if bound.parameter == "mu" and np.isfinite(bound.epsilon)
+    ]
+    for note in (*NOTES, *means, halves, *(direction if lower else []), *format_delta_notes(bounds, n)):
         print_line(console, note)
 
 

@@ -1,13 +1,17 @@
 """Tables of the comparison of scores with memorization, in a terminal."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
 from memscore.analysis.fidelity import Comparison, ProxyComparison
 from memscore.analysis.risk_signals import RiskSignals
 from memscore.statistics.claims import Trend
 from memscore.statistics.correlation import TOP_FRACTION
 from memscore.statistics.intervals import Interval
+from memscore.store.class_names import format_class
 from memscore.tables.bank_tables import SECONDS_NOTE
 from memscore.tables.console import make_table, print_line
 from memscore.tables.numbers import format_interval, format_number
@@ -16,12 +20,12 @@ from memscore.units import format_count, format_duration
 TOP_COLUMN = f"top {100 * TOP_FRACTION:.1f} %"
 
 
-def print_fidelity(console: Console, comparison: Comparison) -> None:
-    """Print every table of a comparison."""
+def print_fidelity(console: Console, comparison: Comparison, names: Sequence[str] = ()) -> None:
+    """Print every table of a comparison; the names are those of the classes."""
     print_proxies(console, comparison.standings)
     print_skew(console, comparison.gini)
     for signals in comparison.signals:
-        print_loss_groups(console, signals)
+        print_loss_groups(console, signals, names)
     trends = [*comparison.standings.trends, *(trend for signals in comparison.signals for trend in signals.trends)]
     print_claims(console, trends)
 
@@ -80,7 +84,7 @@ def print_skew(console: Console, gini: dict[str, Interval]) -> None:
     console.print(table)
 
 
-def print_loss_groups(console: Console, signals: RiskSignals) -> None:
+def print_loss_groups(console: Console, signals: RiskSignals, names: Sequence[str] = ()) -> None:
     """Print RSU's Fig. 5 and Table 3 as numbers."""
     # with another risk, the tenths are of the examples that have it, such as the candidates of an inversion
     if signals.risk.startswith("attack_success"):
@@ -105,7 +109,8 @@ def print_loss_groups(console: Console, signals: RiskSignals) -> None:
         if not (np.isnan(tail.risky) and np.isnan(tail.twin)):
             probabilities = ("-" if np.isnan(p) else f"{p:.4f}" for p in (tail.risky, tail.twin))
             share = "-" if np.isnan(tail.risky_in_tail) else f"{100 * tail.risky_in_tail:.0f} %"
-            tails.add_row(str(tail.label), f"{tail.least:.4f} to {tail.tail:.4f}", *probabilities, share)
+            label = escape(format_class(tail.label, names))
+            tails.add_row(label, f"{tail.least:.4f} to {tail.tail:.4f}", *probabilities, share)
     if tails.row_count:
         console.print(tails)
         print_line(

@@ -11,6 +11,7 @@ from memscore.store.store import Store
 from memscore.tables.console import make_table, print_line
 from memscore.tables.numbers import format_number
 from memscore.tables.score_tables import format_unfinished
+from memscore.units import format_count
 
 ROWS_SHOWN = 8
 TARGET_NAMES = {
@@ -37,7 +38,8 @@ def print_influence(console: Console, result: InfluenceResult, store: Store, fig
 def format_summary(result: InfluenceResult) -> list[str]:
     """Format the numbers of the whole run, one line each."""
     heading = (
-        f"influence  of training examples on {TARGET_NAMES[result.targets]}: {result.models} models of {result.arm}"
+        f"influence  of training examples on {TARGET_NAMES[result.targets]}: {format_count(result.models, 'model')} "
+        f"of {result.arm}"
         f"{format_unfinished(result.unfinished)}"
     )
     if np.isinf(result.least):
@@ -52,7 +54,7 @@ def format_summary(result: InfluenceResult) -> list[str]:
     by_chance = f"; about {result.false_expected:.1f} are expected by chance ({100 * false:.0f} %)"
     lines = [
         heading,
-        f"strong     {n_strong} pairs with influence >= {result.least:g} and memorization >= "
+        f"strong     {format_count(n_strong, 'pair')} with influence >= {result.least:g} and memorization >= "
         f"{result.least_memorization:g} of the training example" + (by_chance if n_strong else ""),
         *format_least(result),
         f"targets    {n_hit} of {result.n_targets} ({share:.1f} %) have a strong pair, {n_once} exactly one",
@@ -89,7 +91,8 @@ def print_strongest(console: Console, result: InfluenceResult, store: Store) -> 
     """Print the pairs with the largest influence."""
     title = "most influential strong pairs" if result.strong.any() else "no pair is strong; the most influential ones"
     columns = ("target", "label", "training example", "label", "influence", "s.e.", "memorization", "q")
-    table, examples = make_table(title, columns), name_labels(store.examples(), store.class_names)
+    table = make_table(title, columns, whole=("target", "training example"))
+    examples = name_labels(store.examples(), store.class_names)
     for row in result.strongest()[:ROWS_SHOWN].tolist():
         [pair] = result.table.slice(row, 1).to_pylist()
         table.add_row(

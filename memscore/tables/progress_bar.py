@@ -7,11 +7,13 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from memscore.monitoring.heartbeat import Heartbeat
 from memscore.units import format_count, format_duration, format_rate
 
 UPDATE_S = 5.0
+BAR_WIDTH = 20
 REPEAT_S = 60.0  # so a run whose models take long shows that it is alive
 
 
@@ -32,8 +34,9 @@ class ProgressBar:
         self.bar: Progress | None = None
         if self.stream.isatty():
             # rich's column of counts shows a question mark where there is no total
-            columns = (TextColumn("{task.description}"), BarColumn())
-            text = TextColumn("{task.fields[line]}", markup=False)
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=BAR_WIDTH))
+            # in as many lines as it takes; rich's own columns are cut
+            text = TextColumn("{task.fields[line]}", markup=False, table_column=Column(no_wrap=False))
             self.bar = Progress(*columns, text, console=Console(file=self.stream))
             self.task = self.bar.add_task(label, total=None, line="")
 

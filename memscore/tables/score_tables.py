@@ -137,7 +137,10 @@ def print_most_memorized(console: Console, table: pa.Table, suffix: str) -> None
     # a copy is named only where there is one: one of the training set, else one of validation or test
     twins = [table["twin"][row].as_py() or table["held_out_twin"][row].as_py() for row in top.tolist()]
     columns += ["exact copy"] if any(twins) else []
-    examples, attack_column = make_table(f"most memorized, {suffix}", columns), f"attack_success_{suffix}"
+    examples, attack_column = (
+        make_table(f"most memorized, {suffix}", columns, whole=("id", "exact copy")),
+        f"attack_success_{suffix}",
+    )
     for row, twin in zip(top.tolist(), twins, strict=True):
         values_of_row = {key: table[key][row].as_py() for key in (name, f"{name}_lo", f"{name}_hi")}
         examples.add_row(

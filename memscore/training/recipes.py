@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from memscore.choices import validate_choice, validate_choice_or_function
 from memscore.store.json_records import SINCE
 from memscore.training.user_training import call_schedule, hash_training_source
+from memscore.units import format_count, format_value
 from memscore.user_functions import describe_user_error, import_user_object, is_user_function
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -75,7 +76,7 @@ class Recipe:
         for name in self.augment:
             validate_choice("augmentation", name, AUGMENTATIONS)
         if len(set(self.augment)) < len(self.augment):
-            raise ValueError(f"augment names each augmentation once, got {self.augment}")
+            raise ValueError(f"augment names each augmentation once, got {format_value(self.augment)}")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             got = f"{self.optimizer} with momentum {self.momentum}"
             raise ValueError(f"nesterov needs sgd with momentum above 0, got {got}; use nesterov=False")
@@ -100,7 +101,7 @@ class Recipe:
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more and finite"),
             ("gamma", 0 < self.gamma <= 1, "in (0, 1]"),
-            ("warmup", 0 <= self.warmup < self.epochs, f"0 or more and below the {self.epochs} epochs"),
+            ("warmup", 0 <= self.warmup < self.epochs, f"0 or more and below the {format_count(self.epochs, 'epoch')}"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("crop_padding", self.crop_padding >= 1, '1 or more (leave "crop" out of augment for none)'),
         )
@@ -112,10 +113,14 @@ class Recipe:
         marks = self.milestones
         if (self.schedule == "steps") != bool(marks):
             raise ValueError(
-                f"milestones go with schedule 'steps', which needs some; got {marks} with {self.schedule!r}"
+                f"milestones go with schedule 'steps', which needs some; got {format_value(marks)} with "
+                f"{self.schedule!r}"
             )
         if list(marks) != sorted(set(marks)) or (marks and not 0 < marks[0] <= marks[-1] <= self.epochs):
-            raise ValueError(f"milestones must rise, above 0 and up to {self.epochs} epochs, got {marks}")
+            raise ValueError(
+                f"milestones must rise, above 0 and up to the {format_count(self.epochs, 'epoch')}, got "
+                f"{format_value(marks)}"
+            )
 
 
 def compute_lr(recipe: Recipe, progress: float) -> float:
@@ -210,7 +215,8 @@ def count_steps(recipe: Recipe, keep: float, n_train: int) -> int:
         raise ValueError(f"keep must lie in (0, 1], got {keep}")
     count = round(recipe.epochs * keep * n_train / recipe.batch)
     if count < 1:
-        size = f"{recipe.epochs} epochs of {keep:g} x {n_train} examples are {count} batches of {recipe.batch}"
+        epochs, batches = format_count(recipe.epochs, "epoch"), format_count(count, "batch", "batches")
+        size = f"{epochs} of {keep:g} x {n_train} examples are {batches} of {recipe.batch}"
         raise ValueError(f"{size}; use a smaller batch, more epochs or more examples")
     return count
 

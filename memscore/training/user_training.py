@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from memscore.user_functions import (
+    UserFunctionError,
     describe_user_error,
     hash_user_source,
     import_user_function,
@@ -43,14 +44,15 @@ def call_schedule(name: str, recorded: str, progress: float) -> float:
     """Return the factor of a user's schedule at this progress, 0 or more.
 
     Raises:
-        ValueError: it fails, gives something else, or its source is not the recorded one.
+        UserFunctionError: it fails.
+        ValueError: it gives something else, or its source is not the recorded one.
     """
     function = load_training_function("schedule", name, recorded)
     try:
         factor = function(progress)
         valid = 0 <= float(factor) < math.inf
     except Exception as error:
-        raise ValueError(describe_user_error("schedule", name, error)) from error
+        raise UserFunctionError(describe_user_error("schedule", name, error)) from error
     if not valid:
         raise ValueError(f"schedule {name} must return a finite factor of 0 or more, got {factor} at {progress:g}")
     return float(factor)
@@ -89,7 +91,7 @@ class UserOptimizer:
             # The pool has its own remedies for a GPU without memory and a GPU that failed.
             if is_device_fault(error):
                 raise
-            raise ValueError(describe_user_error("optimizer", self.name, error)) from error
+            raise UserFunctionError(describe_user_error("optimizer", self.name, error)) from error
 
 
 def is_device_fault(error: Exception) -> bool:
@@ -105,7 +107,8 @@ def build_user_optimizer(model: "nn.Module", recipe: Any) -> UserOptimizer:
     The recipe is a memscore.training.recipes.Recipe, whose file imports this one.
 
     Raises:
-        ValueError: the user's function fails, returns no optimizer with a learning rate, or is not the recorded one.
+        UserFunctionError: the user's function fails.
+        ValueError: it returns no optimizer with a learning rate, or is not the recorded one.
     """
     from torch.optim import Optimizer  # the first import in a process takes most of a second
 
@@ -115,7 +118,7 @@ def build_user_optimizer(model: "nn.Module", recipe: Any) -> UserOptimizer:
     except Exception as error:
         if is_device_fault(error):
             raise
-        raise ValueError(describe_user_error("optimizer", recipe.optimizer, error)) from error
+        raise UserFunctionError(describe_user_error("optimizer", recipe.optimizer, error)) from error
     if not isinstance(optimizer, Optimizer):
         raise ValueError(f"optimizer {recipe.optimizer} must return a torch.optim.Optimizer, got {optimizer!r:.80}")
     if not all("lr" in group for group in optimizer.param_groups):

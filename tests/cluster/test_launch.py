@@ -2,6 +2,7 @@
 
 import math
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from cluster import launch
 from cluster.auto_pool import AutoPool, LateMetrics
 from cluster.launch import (
-    SERIAL_LIMIT_S,
+    ForecastPool,
     PoolOptions,
     choose_pool,
     create_metrics,
@@ -19,7 +20,7 @@ from cluster.launch import (
     resolve_worker_device,
     validate_pool_options,
 )
-from cluster.pool import SerialPool
+from cluster.pool import ClusterLost, SerialPool
 from cluster.search_space import Search
 from tests.fixtures.jobs import double, environment
 from tests.fixtures.objectives import sleep_briefly
@@ -45,19 +46,59 @@ def ask_nobody(limit_s):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "pool", "line"),
+    ("cpus", "limit", "seconds", "line"),
     [
-        (3.2, "auto", "about 4 s on one core: in this process; --pool ray for workers\n"),
-        (SERIAL_LIMIT_S, "ray", "15 s or more on one core: in Ray workers; --pool serial for this process\n"),
-        (math.nan, "ray", "no forecast: in Ray workers; --pool serial for this process\n"),
+        (4, 24.0, 3.2, "about 4 s on one core: in this process; --pool ray for workers\n"),
+        (4, 24.0, 24.0, "24 s or more on one core: in 4 Ray workers; --pool serial for this process\n"),
+        (2, 60.0, 30.0, "about 30 s on one core: in this process; --pool ray for workers\n"),
+        (2, 60.0, 61.0, "60 s or more on one core: in 2 Ray workers; --pool serial for this process\n"),
+        (2, 60.0, math.nan, "no forecast: in 2 Ray workers; --pool serial for this process\n"),
     ],
 )
-def test_the_forecast_chooses_the_pool_and_a_line_says_so(capsys, seconds, pool, line):
+def test_the_forecast_and_the_workers_choose_the_pool_and_a_line_says_so(
+    capsys, monkeypatch, cpus, limit, seconds, line
+):
+    monkeypatch.setattr(os, "cpu_count", lambda: cpus)
     limits = []
     chosen = choose_pool(PoolOptions(device="cpu"), lambda limit_s: limits.append(limit_s) or seconds)
-    assert chosen == PoolOptions(pool=pool, device="cpu")
-    assert limits == [SERIAL_LIMIT_S]
+    # Ray is taken if it is half as fast again, counting 10 s of its start
+    assert limits == [pytest.approx(limit)]
+    assert limit == pytest.approx(1.5 * (10 + limit / cpus))
+    in_ray = "Ray workers;" in line
+    assert chosen == (ForecastPool(pool="ray", device="cpu") if in_ray else PoolOptions(device="cpu"))
     assert capsys.readouterr().err == line
+
+
+def test_one_cpu_has_nothing_to_gain_from_workers(capsys, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert choose_pool(PoolOptions(), ask_nobody) == PoolOptions()
+    assert capsys.readouterr().err == "one CPU: in this process; --pool ray for a worker\n"
+
+
+def test_without_ray_only_a_run_whose_workers_nobody_requested_goes_on_here(capsys, monkeypatch):
+    def fail(**options):
+        raise ClusterLost("Ray could not start on this machine")
+
+    monkeypatch.setattr(launch, "connect", fail)
+    with open_pool(ForecastPool(pool="ray"), has_gpu) as session:
+        assert isinstance(session.pool, SerialPool)
+        assert session.device == "cuda"
+    line = "no workers (ClusterLost: Ray could not start on this machine); going on in this process\n"
+    assert capsys.readouterr().err == line
+    with pytest.raises(ClusterLost, match="could not start"), open_pool(PoolOptions(pool="ray"), has_gpu):
+        pass
+
+
+def test_an_error_of_the_run_itself_is_not_taken_for_missing_workers(monkeypatch, capsys):
+    monkeypatch.setattr(launch, "open_ray_pool", lambda options: nullcontext("workers"))
+
+    def run():
+        with open_pool(ForecastPool(pool="ray"), has_gpu) as session:
+            raise ClusterLost(f"a node is gone: {session}")
+
+    with pytest.raises(ClusterLost, match="gone: workers"):
+        run()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -149,7 +190,7 @@ def test_workers_of_a_cluster_started_here_have_the_device_that_torch_finds(monk
 @pytest.mark.ray
 def test_a_pool_and_a_search_move_to_real_workers(monkeypatch, ray_cluster, capsys):
     """In the cluster of the tests: the device stays that of this process, and searches use the same CPUs."""
-    monkeypatch.setattr(launch, "SERIAL_LIMIT_S", 0.0)
+    monkeypatch.setattr(launch, "SWITCH_FACTOR", 0.0)
     monkeypatch.setattr("cluster.auto_pool.START_S", 0.0)
     with open_pool_and_search(PoolOptions(), lambda requested: "cpu") as (session, search):
         pids = [outcome[2] for _, outcome in session.pool.run(environment, range(3))]

@@ -52,6 +52,20 @@ def test_every_folder_is_listed_as_what_it_is(homes, capsys):
     assert len(json.loads(capsys.readouterr().out)) == 5
 
 
+def test_a_folder_that_holds_no_banks_because_it_is_none_is_an_error(homes, capsys):
+    for place, message in (
+        (homes / "nowhere", "there is no folder"),
+        (homes / "photos" / "cat.png", "is a file"),
+        (homes / "good", "is a bank; name the folder that it is in"),
+    ):
+        assert main([str(place)]) == 2
+        assert message in capsys.readouterr().err
+        assert main([str(place), "--json"]) == 2
+        capsys.readouterr()
+    assert main([str(homes / "empty")]) == 0
+    assert "0 banks in" in capsys.readouterr().out
+
+
 def test_a_bank_in_use_is_listed_so_and_not_removed(homes, capsys):
     [good] = [bank for bank in list_banks(str(homes)) if bank.name == "good"]
     assert good.activity == ""

@@ -55,7 +55,10 @@ BAD = {
     "workers": ("--workers 2", r"--pool serial is this process alone; leave out --workers"),
     "no workers": ("--pool ray --workers 0", r"--workers must be 1 or more, got 0"),
     "scheme": (f"{SMALL} --store nowhere://x", r"cannot open nowhere://x"),
-    "module": (f"{SMALL} --arch no_such_module:network", r"No module named 'no_such_module'"),
+    "module": (
+        f"{SMALL} --arch no_such_module:network",
+        "there is no module no_such_module; run the comm",
+    ),
 }
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memscore.units import format_count
 from unlearn.algorithms.scrub import ScrubConfig, scrub
 from unlearn.optimization.loop import StepCallback, require
 from unlearn.problem import ExampleSet, iterate_in_order
@@ -91,7 +92,8 @@ def select_classes(validation: ExampleSet, forget: ExampleSet, least: int) -> Ex
         if class_counts[label] < least:
             raise ValueError(
                 f"the validation set is too small for scrub-rewind: of class {label}, one of the forget set's, it "
-                f"holds {class_counts[label]} examples, and least is {least}; use a larger --validation, or scrub"
+                f"holds {format_count(class_counts[label], 'example')}, and least is {least}; use a larger "
+                "--validation, or scrub"
             )
     return validation.select(torch.isin(validation.labels, forget.labels).nonzero()[:, 0])
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from cluster.device_errors import is_broken_device, is_memory_shortage
-from memscore.user_functions import describe_user_error, import_user_function
+from memscore.user_functions import UserFunctionError, describe_user_error, import_user_function
 from unlearn.algorithms.entry import Algorithm
 from unlearn.optimization.loop import TrainingDiverged, UnlearningLoop, UnlearningLoopConfig, copy_model
 from unlearn.problem import BatchSampler, ExampleSet
@@ -229,7 +229,7 @@ def run_user_algorithm(
     return result.eval()
 
 
-class UserAlgorithmError(ValueError):
+class UserAlgorithmError(UserFunctionError):
     """A user's algorithm failed, or broke its contract; the message is for the user."""
 
 

@@ -24,6 +24,7 @@ from unlearn.experiments.base import (
 from unlearn.experiments.config import ExperimentConfig
 from unlearn.experiments.memorization import PAPER, SMALL
 from unlearn.experiments.plots import DETAIL_COLUMNS, Group, compute_figure_size, draw_grid
+from unlearn.experiments.questions import QUESTIONS
 from unlearn.forget_sets import ENTANGLEMENT_AT, LEVELS
 from unlearn.meta.partition import align_scores, mean_score
 from unlearn.trials.config import ORACLE, Row
@@ -210,7 +211,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
 
 EXPERIMENT = Experiment(
     source="RUM Fig. 1a, Tables 2-6, Figs 6-7",
-    question="how entanglement with what stays decides how well unlearning goes",
+    question=QUESTIONS["entanglement"],
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,

@@ -15,6 +15,7 @@ from functools import partial
 
 from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent
+from memscore.units import format_count
 from unlearn.experiments.base import (
     Experiment,
     ExperimentResult,
@@ -24,6 +25,7 @@ from unlearn.experiments.base import (
 )
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import plot_over_steps
+from unlearn.experiments.questions import QUESTIONS
 from unlearn.experiments.sequential_requests import LORENZ_SHARES, PROXY, RequestSequence, read_rows, run_rounds
 from unlearn.forget_sets import SizeTooLargeError
 from unlearn.trials.forgotten_copies import find_retained_copies
@@ -136,7 +138,8 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
             ),
             *(
                 judge_claim(
-                    f"{name}: {ARM_LABELS[arm]} lowers the Gini coefficient of the proxy in {last} rounds",
+                    f"{name}: {ARM_LABELS[arm]} lowers the Gini coefficient of the proxy in "
+                    f"{format_count(last, 'round')}",
                     paper,
                     paired_difference(start, end[arm], "gini"),
                 )
@@ -146,7 +149,8 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
                 )
             ),
             judge_claim(
-                f"{name}: the Gini coefficient after {last} rounds is lower with RUM^F than with vanilla",
+                f"{name}: the Gini coefficient after {format_count(last, 'round')} is lower with RUM^F than with "
+                "vanilla",
                 "CIFAR-10 .642 against .723, Tiny-ImageNet .365 against .403",
                 paired_difference(end[VANILLA], end[REFINED], "gini"),
             ),
@@ -204,7 +208,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
 
 EXPERIMENT = Experiment(
     source="SCALE Tables 3 and 7, Figs 3 and 12",
-    question="whether refining by a proxy still helps after five requests to forget",
+    question=QUESTIONS["five-steps"],
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,

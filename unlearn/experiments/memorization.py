@@ -15,6 +15,7 @@ from unlearn.experiments.base import (
 )
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import DETAIL_COLUMNS, render_points
+from unlearn.experiments.questions import QUESTIONS
 from unlearn.forget_sets import LEVELS
 from unlearn.trials.config import ORACLE
 from unlearn.tuning.config import SweepConfig
@@ -110,7 +111,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
 
 EXPERIMENT = Experiment(
     source="RUM Fig. 1b, Tables 7-9, Fig. 8",
-    question="how memorization of what goes decides how well it goes",
+    question=QUESTIONS["memorization"],
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,

@@ -16,6 +16,7 @@ from dataclasses import replace
 from memscore.statistics.claims import Claim, judge_claim
 from memscore.statistics.intervals import Interval
 from memscore.store.store import Store
+from memscore.units import format_value
 from unlearn.experiments.base import (
     Experiment,
     ExperimentResult,
@@ -25,6 +26,7 @@ from unlearn.experiments.base import (
 )
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import render_points
+from unlearn.experiments.questions import QUESTIONS
 from unlearn.trials.config import Row
 from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
@@ -107,10 +109,9 @@ def check_augmented_bank(config: ExperimentConfig) -> str:
         )
     if bank.manifest.recipe["augment"] or not other.manifest.recipe["augment"]:
         raise ValueError(
-            f"--other {other.folder.display_name} augments by {list(other.manifest.recipe['augment'])} and "
-            f"{bank.folder.display_name} by {list(bank.manifest.recipe['augment'])}; give first the bank without, and "
-            "as "
-            "--other one of `python -m memscore.estimate --augment crop flip`"
+            f"--other {other.folder.display_name} augments by {format_value(other.manifest.recipe['augment'])} and "
+            f"{bank.folder.display_name} by {format_value(bank.manifest.recipe['augment'])}; give "
+            "first the bank without, and as --other one of `python -m memscore.estimate --augment crop flip`"
         )
     return config.other
 
@@ -272,7 +273,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
 
 EXPERIMENT = Experiment(
     source="SCALE Tables 2, 5 and 6, Figs 2, 8 and 11",
-    question="whether cheap proxies refine as well as memorization",
+    question=QUESTIONS["proxies"],
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,

@@ -1,7 +1,8 @@
 """Every experiment by name: a table or figure of a paper, from sweeps to verdicts.
 
-To add one: its file here (copy memorization.py), an entry below, its test in tests/unlearn/experiments, and its row in
-docs/guides/experiments.md. test_config.py there lists the experiments that read no score.
+To add one: its file here (copy memorization.py), its question in questions.py, an entry below, its test in
+tests/unlearn/experiments, and its row in docs/guides/experiments.md. test_config.py there lists the experiments that
+read no score.
 """
 
 from memscore.choices import validate_choice

@@ -31,6 +31,7 @@ from unlearn.experiments.base import (
 )
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import render_points
+from unlearn.experiments.questions import QUESTIONS
 from unlearn.trials.config import Row, build_algorithm_config
 from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
@@ -259,7 +260,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
 
 EXPERIMENT = Experiment(
     source="RSU Tables 5 and 6, Fig. 7",
-    question="whether to forget by ascending risk is better than in one go",
+    question=QUESTIONS["rsu"],
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,

@@ -18,6 +18,7 @@ from unlearn.experiments.base import (
 )
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import render_points
+from unlearn.experiments.questions import QUESTIONS
 from unlearn.trials.config import Row
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import AUTOMATIC, name_variant_by_score
@@ -196,7 +197,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
 
 EXPERIMENT = Experiment(
     source="RUM Table 1, Tables 10-11, Fig. 3",
-    question="whether refinement, and an algorithm for each part, come nearer to retraining",
+    question=QUESTIONS["rum"],
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,

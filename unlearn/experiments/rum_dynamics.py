@@ -27,6 +27,7 @@ from unlearn.experiments.base import (
 )
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import plot_mean_line, plot_over_steps
+from unlearn.experiments.questions import QUESTIONS
 from unlearn.meta.partition import align_scores
 from unlearn.oracles import TrialData
 from unlearn.trials.config import ORACLE, Row
@@ -185,7 +186,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
 
 EXPERIMENT = Experiment(
     source="RUM Figs 4 and 9",
-    question="what each step of a sequence does to every part",
+    question=QUESTIONS["sequence"],
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,

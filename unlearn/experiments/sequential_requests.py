@@ -32,7 +32,13 @@ from unlearn.forget_sets import ForgetSet, select_forget_set
 from unlearn.oracles import TrialData, build_reference_jobs
 from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, describe_trial, model_key, trial_key
 from unlearn.trials.runner import load_network
-from unlearn.trials.setup import UnlearningContext, require_reference_models, run_trials, zero_embeddings
+from unlearn.trials.setup import (
+    UnlearningContext,
+    describe_failures,
+    require_reference_models,
+    run_trials,
+    zero_embeddings,
+)
 from unlearn.tuning.methods import ORIGINAL, Method
 
 LORENZ_SHARES = tuple(round(0.05 * number, 2) for number in range(21))
@@ -205,8 +211,8 @@ def run_round(
     for sequence, trial in planned:
         # Without one of its rows a sequence cannot go on; another one may.
         if any(trial_key(store, reference) not in status for reference in (trial, *make_reference_trials(trial))):
-            sequence_failures = [line for line in failed if f"on original {sequence.index} " in line]
-            sequence.end_reason = f"round {len(sequence.trials) + 1}: {'; '.join(sequence_failures)}"
+            own = describe_failures({each: error for each, error in failed.items() if each.index == sequence.index})
+            sequence.end_reason = f"round {len(sequence.trials) + 1}: {'; '.join(own)}"
             continue
         sequence.trials.append(trial)
         if status[trial_key(store, trial)] != "ok":

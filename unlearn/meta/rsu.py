@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from memscore.units import format_count
 from unlearn.optimization.loop import require
 from unlearn.problem import ExampleSet, iterate_in_order
 
@@ -90,7 +91,10 @@ def rsu(
     if rounds.n == 1:
         return unlearn(theta_o, retain, forget, 0)
     if rounds.risk and len(rounds.risk) != len(forget):
-        raise ValueError(f"{len(rounds.risk)} risks for {len(forget)} examples to forget; give one for each")
+        raise ValueError(
+            f"{format_count(len(rounds.risk), 'risk')} for {format_count(len(forget), 'example')} to forget; give one "
+            "for each"
+        )
     labels = forget.labels.cpu().numpy()
     risk = np.array(rounds.risk) if rounds.risk else compute_losses(theta_o, forget).cpu().numpy()
     theta, admitted_before = theta_o, np.zeros(0, dtype=np.int64)
@@ -126,13 +130,19 @@ def select_admitted(
         ValueError: more rounds than examples or classes; an undefined risk.
     """
     if np.isnan(risk).any():
-        raise ValueError(f"the risk of {int(np.isnan(risk).sum())} examples to forget is undefined; use another score")
+        raise ValueError(
+            f"the risk of {format_count(int(np.isnan(risk).sum()), 'example')} to forget is undefined; use another "
+            "score"
+        )
     # What is admitted as one: an example, or all of F's examples of a class. names are the units' numbers, rising.
     units = np.arange(len(risk)) if rounds.unit == "example" else labels
     names = np.unique(units)
     if rounds.n > len(names):
         unit_name = "examples" if rounds.unit == "example" else "classes"
-        raise ValueError(f"{rounds.n} rounds over {len(names)} {unit_name}: each admits at least one; use fewer rounds")
+        raise ValueError(
+            f"{format_count(rounds.n, 'round')} over {len(names)} {unit_name}: each admits at least one; use fewer "
+            "rounds"
+        )
     sign = 1 if rounds.order == "ascending" else -1
     mean = np.array([risk[units == name].mean() for name in names]) if rounds.unit == "class" else risk
     # With `again` the risk of an admitted unit may have risen: it must not be replaced by another, as sets are nested.

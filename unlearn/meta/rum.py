@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from memscore.choices import validate_choice
+from memscore.units import format_count
 from unlearn.problem import ExampleSet
 
 RULES = ("equal", "spaced")
@@ -116,4 +117,7 @@ def distance_to_centroid(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray
 
 def _check_part_count(n: int, k: int) -> None:
     if not 1 <= k <= n:
-        raise ValueError(f"{k} parts of {n} examples to forget: a part has at least one example; use 1 to {n} parts")
+        raise ValueError(
+            f"{format_count(k, 'part')} of {format_count(n, 'example')} to forget: a part has at least one example; "
+            f"use at most {format_count(n, 'part')}"
+        )

@@ -4,8 +4,10 @@ The P weights are those of theta.parameters(), in that order. Everything is comp
 present mode.
 """
 
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,15 @@ from unlearn.problem import ExampleSet, iterate_in_order
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits [B, K] and labels [B] -> the sum of the batch's losses."""
+
+
+@cache
+def import_derivatives() -> None:
+    """Import what the first derivatives of torch.func in a process import: torch's compiler, most of a second."""
+    with warnings.catch_warnings():
+        # torch calls its own deprecated function as it imports the rules of jvp
+        warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
+        jvp(grad(torch.sum), (torch.ones(1),), (torch.ones(1),))
 
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -60,6 +71,7 @@ def gauss_newton_product(
     Returns:
         [P]: G u.
     """
+    import_derivatives()
     # torch.func differentiates a pure function of the weights, so theta is called with them as an argument.
     weights = {name: weight.detach() for name, weight in theta.named_parameters()}
     tangent = dict(zip(weights, split_like_parameters(u, theta), strict=True))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from memscore.units import format_count
 from unlearn.problem import ExampleSet
 
 
@@ -74,7 +75,8 @@ def draw_class_matched(
         # Where V has fewer than F, each weighs more: `heaviest` at most, since V would be a few repeated examples.
         if len(candidates) * heaviest < count or (count and not len(candidates)):
             raise ValueError(
-                f"the forget set has {count} examples of class {label}, and the validation set {len(candidates)}, but "
+                f"the forget set has {format_count(count, 'example')} of class {label}, and the validation set "
+                f"{len(candidates)}, but "
                 f"an unseen set of its class mix needs {max(1, -int(-count // heaviest))} or more; keep a larger "
                 "validation set, or raise `heaviest`"
             )

@@ -15,6 +15,7 @@ from memscore.store.trial_files import read_predictions
 from memscore.training.device_data import DeviceImages
 from memscore.training.evaluation import choose_evaluation_batch, predict_embeddings, predict_logits
 from memscore.training.recipes import Recipe
+from memscore.units import format_count
 from unlearn.measures import MEASURES, get_measures
 from unlearn.measures.inputs import EvaluationInputs, Measure, ModelInputs, Outputs, PopulationInputs
 from unlearn.oracles import TrialData
@@ -141,7 +142,8 @@ def load_population_inputs(
     ]
     if len(paired_indices) < MIN_POPULATION:
         raise ValueError(
-            f"{len(paired_indices)} pairs of an unlearned model and its oracle are too few; measures of many models "
+            f"{format_count(len(paired_indices), 'pair')} of an unlearned model and its oracle: too few; measures of "
+            "many models "
             f"need {MIN_POPULATION} or more: --seeds 64"
         )
     paired = [[predictions for i in paired_indices if (predictions := side[i]) is not None] for side in sides]

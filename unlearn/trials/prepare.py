@@ -5,6 +5,7 @@ from typing import Any
 
 from cluster.pool import Pool
 from memscore.pipeline.jobs import OriginalJob, compute_job_key
+from memscore.units import format_count
 from unlearn.algorithms import get_algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs, find_missing_models, find_model_names
@@ -26,6 +27,7 @@ from unlearn.trials.setup import (
     ShowProgress,
     UnlearningContext,
     check_seed,
+    describe_failures,
     no_progress,
     open_context,
     open_trainable_store,
@@ -42,7 +44,7 @@ class TrialResults:
 
     Attributes:
         rows: rows of the oracle, the algorithm and the original for every seed.
-        failed: a line for each trial that has no row.
+        failed: lines on the trials that have no row.
         population_values: column -> value of the requested measures of many models.
         retained: the forgotten examples with an exact copy in the retain set.
         notes: lines on the request and the data for a reader of the results.
@@ -149,7 +151,7 @@ class PreparedTrials:
         )
         return TrialResults(
             rows=rows,
-            failed=failed,
+            failed=describe_failures(failed),
             population_values=values,
             retained=find_retained_copies(context.copies, forget.rows),
             notes=(*self.notes, *describe_held_out_copies(context.copies)),
@@ -203,7 +205,8 @@ def check_counts(request: TrialRequest) -> None:
         raise ValueError(f"--seeds {request.seeds}: at least one original is needed; 3 give an interval")
     if request.seeds > MAX_COUNT:
         raise ValueError(
-            f"--seeds {request.seeds} asks for {2 * request.seeds} models, an original and an oracle a seed; at most "
+            f"--seeds {request.seeds} asks for {format_count(2 * request.seeds, 'model')}, an original and an oracle "
+            "a seed; at most "
             f"{MAX_COUNT} seeds are allowed, and 64 suffice for the measures of many models"
         )
     check_seed(request.seed)

@@ -39,6 +39,7 @@ from unlearn.algorithms import get_algorithm
 from unlearn.measures.inputs import EvaluationInputs, ModelInputs, Outputs
 from unlearn.meta.rsu import rsu
 from unlearn.meta.rum import rum
+from unlearn.optimization.curvature import import_derivatives
 from unlearn.optimization.loop import TrainingDiverged, UnlearningLoop, UnlearningLoopConfig
 from unlearn.oracles import TrialData
 from unlearn.problem import ExampleSet, Problem, make_problem
@@ -294,7 +295,7 @@ def warm_up(algorithms: frozenset[str]) -> None:
         number = nn.Linear(1, 1)
         config = UnlearningLoopConfig(optimizer=name)  # type: ignore[arg-type]
         UnlearningLoop(number, config).run(iter([number(torch.ones(1, 1)).sum()]))
-    # The first derivatives by torch.func import torch's compiler, which takes most of a second; influence takes both.
-    # The first optimizer of torch.optim, which a user's own algorithm may build, imports it too.
+    # Influence takes derivatives by torch.func. The first optimizer of torch.optim, which a user's own algorithm may
+    # build, imports the compiler too.
     if "influence" in algorithms or any(is_user_function(name) for name in algorithms):
-        torch.func.jvp(torch.func.grad(torch.sum), (torch.ones(1),), (torch.ones(1),))
+        import_derivatives()

@@ -1,6 +1,6 @@
 """Stores and data that trials, sweeps and experiments read, and rows of trials in a pool."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -225,24 +225,35 @@ def run_trials(
     trial_data: TrialData,
     pool: Pool,
     progress: ProgressCallback = lambda done, total, line: None,
-) -> tuple[list[Row], list[str]]:
+) -> tuple[list[Row], dict[TrialConfig, str]]:
     """Run the trials whose rows are missing, and read the others; their originals and oracles are stored.
 
-    Returns the rows in the order of the trials, and a line for each trial that failed.
+    Returns the rows in the order of the trials, and the errors of those that failed.
     """
     # Equal trials, which several methods may need, are one entry and run once.
     stores = {url: open_visible_store(url) for url in {trial.store for trial in trials}}
     rows = {trial: row for trial in trials if (row := read_stored_row(stores[trial.store], trial))}
-    missing, failed = [trial for trial in trials if trial not in rows], []
+    missing, failed = [trial for trial in trials if trial not in rows], dict[TrialConfig, str]()
     for url, device in {(trial.store, trial.device) for trial in missing}:
         require_precision(stores[url].manifest.precision, device)
     for done, (trial, result) in enumerate(pool.run(run_trial, missing, trial_data), start=1):
         if isinstance(result, Failure):
-            failed.append(f"{trial.algorithm} on original {trial.index} failed: {result.error}")
+            failed[trial] = result.error
         else:
             rows[trial] = result
         progress(done, len(missing), trial.algorithm)
     return [rows[trial] for trial in trials if trial in rows], failed
+
+
+def describe_failures(failed: Mapping[TrialConfig, str]) -> list[str]:
+    """Describe trials that failed: a line for each algorithm and error, with all originals that it failed on."""
+    originals: dict[tuple[str, str], list[int]] = {}
+    for trial, error in failed.items():
+        originals.setdefault((trial.algorithm, error), []).append(trial.index)
+    return [
+        f"{algorithm} on original{'s' * (len(indices) > 1)} {', '.join(map(str, indices))} failed: {error}"
+        for (algorithm, error), indices in originals.items()
+    ]
 
 
 def require_reference_models(

@@ -70,7 +70,8 @@ def print_trials(console: Console, results: TrialResults, request: TrialRequest)
     name, rows = request.algorithm or DEFAULT_ALGORITHM, results.rows
     for line in results.failed:
         print_line(console, line)
-    if not rows:
+    # Without a model of the algorithm there is nothing to compare.
+    if not select_values(rows, name, "status"):
         return 1
     first, n = rows[0], len({row["index"] for row in rows})
     seeds = f"{format_count(n, 'seed')}, mean ± 95 % t interval" if n > 1 else "1 seed"

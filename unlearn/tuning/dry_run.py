@@ -17,6 +17,7 @@ from memscore.pipeline.network_times import NetworkTimes, ShowTiming, time_netwo
 from memscore.pipeline.work import NO_WORK, Work, sum_work
 from memscore.store.trial_files import list_trials
 from memscore.training.recipes import count_steps
+from memscore.units import format_count
 from unlearn.algorithms import get_algorithm
 from unlearn.oracles import build_reference_jobs, find_diverged_models, find_missing_models, find_model_names
 from unlearn.trials.algorithm_work import Sizes, count_algorithm
@@ -238,7 +239,7 @@ def read_results(sweep: Sweep, search: HyperparameterSearch, stored_trials: set[
 def describe_steps(trial: TrialConfig) -> str:
     """Describe the algorithms of a trial, and its rounds."""
     names = ">".join("nothing" if step.algorithm == ORIGINAL else step.algorithm for step in trial.steps)
-    return f"{names} in {trial.rounds.n} rounds" if trial.rounds else names
+    return f"{names} in {format_count(trial.rounds.n, 'round')}" if trial.rounds else names
 
 
 def estimate_sweeps(

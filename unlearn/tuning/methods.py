@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from memscore.choices import validate_choice, validate_choice_or_function
+from memscore.units import format_count
 from unlearn.algorithms import ALGORITHMS, get_algorithm
 from unlearn.meta.partition import Partition
 from unlearn.meta.rsu import RsuSchedule
@@ -231,5 +232,8 @@ def parse_plan(plan: str, k: int) -> tuple[str, ...]:
     for name in names:
         validate_choice_or_function(f"algorithm in the plan {plan!r}", name, ALGORITHMS)
     if len(names) != k:
-        raise ValueError(f"the plan {plan!r} has {len(names)} steps for {k} parts; name an algorithm for each part")
+        raise ValueError(
+            f"the plan {plan!r} has {format_count(len(names), 'step')} for {format_count(k, 'part')}; name an "
+            "algorithm for each part"
+        )
     return names

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 from cluster.pool import Pool
 from memscore.store.store import Store
+from memscore.units import format_count
 from unlearn.forget_sets import find_score_name, resolve_score_alias
 from unlearn.trials.default_forget_set import choose_default_forget, choose_default_size
 from unlearn.trials.default_scores import find_default_score
@@ -144,8 +145,10 @@ def resolve_methods(config: SweepConfig, context: UnlearningContext) -> tuple[Sw
         reasons = {
             "rum": f"the bank has no {score}"
             if not config.scores and f"{score}.parquet" not in store.folder.names("scores")
-            else f"{n_forget} examples have no {config.parts} parts" * (n_forget < config.parts),
-            "rsu": f"{n_forget} examples have no {config.rounds} rounds" * (n_forget < config.rounds),
+            else f"{format_count(n_forget, 'example')} cannot make {format_count(config.parts, 'part')}"
+            * (n_forget < config.parts),
+            "rsu": f"{format_count(n_forget, 'example')} cannot make {format_count(config.rounds, 'round')}"
+            * (n_forget < config.rounds),
         }
         kept = tuple(variant for variant in DEFAULT_VARIANTS if not reasons.get(variant))
         left_out = [f"{variant}, since {reason}" for variant, reason in reasons.items() if reason]

@@ -25,6 +25,7 @@ from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, check_
 from unlearn.trials.setup import (
     ShowProgress,
     UnlearningContext,
+    describe_failures,
     no_progress,
     read_embeddings,
     require_reference_models,
@@ -409,4 +410,4 @@ class Sweep:
             rows, failed = run_trials(trials, self.context.trial_data, pool, progress)
         row_by_key = {row["trial"]: row for row in rows}
         pairs = [(row_by_key.get(trial_key(self.store, trial)), columns) for trial, columns in planned]
-        return [row | columns for row, columns in pairs if row], failed
+        return [row | columns for row, columns in pairs if row], describe_failures(failed)

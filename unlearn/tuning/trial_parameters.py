@@ -10,6 +10,7 @@ from cluster.pool import Pool
 from memscore.choices import validate_choice
 from memscore.pipeline.jobs import OriginalJob, compute_job_key
 from memscore.store.json_records import read_record
+from memscore.units import format_count
 from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs
 from unlearn.trials.config import Params, TrialConfig
@@ -263,7 +264,7 @@ def take_from_sweep(trials: PreparedTrials) -> PreparedTrials:
     if shared := len(set(other) & set(judged.rows)):
         raise ValueError(
             f"--from-sweep {request.from_sweep}: its parameters were chosen on {name}, which has {shared} of the "
-            f"{len(judged.rows)} examples of {judged.name}; name a forget set without them"
+            f"{format_count(len(judged.rows), 'example')} of {judged.name}; name a forget set without them"
         )
     # 3. Originals that the sweep did not tune on.
     start = config.tune_seeds

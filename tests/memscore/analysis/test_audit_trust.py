@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,19 +10,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from memscore import attack
+from memscore import attack, estimate
 from memscore.analysis.audit import run_audit
 from memscore.analysis.audit_report import build_audit_record, build_bank_command
 from memscore.analysis.audit_trust import (
     GroupAccuracy,
+    Observations,
     compute_detectable_auc,
     conclude,
     find_class_order,
     find_member_reasons,
     find_missing_members,
+    find_model_reasons,
 )
 from memscore.analysis.calibration import AuditedThreshold
 from memscore.analysis.shadow_targets import ShadowTargets
@@ -139,8 +143,30 @@ def test_outputs_that_are_no_logits_of_the_bank_are_named(store, splits, member,
 def test_an_untrained_network_is_near_chance(store, splits, member):
     network = build_network("mlp-32", splits.input_shape, splits.n_classes, 5).eval()
     result = run_audit(store, network, splits, member=member)
-    assert any("near chance" in reason for reason in result.reasons)
+    assert result.reasons[0].startswith("it looks untrained or trained on other labels: its accuracy is 0.")
     assert not run_audit(store, network, splits).trusted  # without a list too
+
+
+def describe_answers(predicted, labels, lo, manifest):
+    """The first reason for a model with these answers, where the bank's models are right on a share of `lo` or more."""
+    group = GroupAccuracy(
+        value=float((predicted == labels).mean()), examples=len(labels), bank=lo + 0.1, limits=Limits(lo=lo, hi=1.0)
+    )
+    seen = Observations(
+        output_kind="", predicted=predicted, labels=labels, accuracies={"train": group}, fits={}, models=64
+    )
+    return next(iter(find_model_reasons(seen, manifest)))
+
+
+def test_another_order_of_classes_is_the_reason_only_where_it_explains_the_answers(store):
+    """Beside a weak bank: an order of classes suits an untrained network too, which answers with three of ten."""
+    labels, rng = np.arange(1000) % 10, np.random.default_rng(0)
+    few = np.where(labels == 1, 0, np.where(labels == 2, 3, 7))
+    assert (find_class_order(few, labels, 10)[few] == labels).mean() == 0.3
+    assert describe_answers(few, labels, 0.25, store.manifest).startswith("it looks untrained or trained on other la")
+    order = np.roll(np.arange(10), 1)
+    weak = np.where(rng.random(1000) < 0.4, order[labels], rng.integers(0, 10, 1000))
+    assert describe_answers(weak, labels, 0.25, store.manifest).startswith("its classes are in another order")
 
 
 def test_other_networks_and_recipes_are_told_by_their_confidence(store, splits, member):
@@ -289,8 +315,8 @@ def test_an_audit_that_is_not_trusted_exits_with_0_and_names_a_bank_that_fits(st
     assert page[-1].startswith("not trusted: ")
     at = page.index("to do     train a bank that fits:")  # the command alone on its line, to be copied
     command = "  python -m memscore.estimate --data digits --train-limit 400 --label-noise 0.25 --arch mlp-32"
-    assert page[at + 1] == command
-    assert "with your model's own recipe" in page[at + 2]
+    assert page[at + 1] == f"{command} --recipe digits --epochs 20 --batch 20"
+    assert "the recipe there is this bank's: put in that of your model" in page[at + 2]
     record = json.loads(out.with_suffix(".json").read_text())
     assert record["trusted"] is False
     assert len(record["reasons"]) >= 2
@@ -309,6 +335,34 @@ def test_the_advised_command_reads_the_same_data(store, splits):
         seed=0,
     )
     assert again.fingerprint == splits.fingerprint
+
+
+def build_own_network(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), classes))
+
+
+def test_the_advised_command_can_be_pasted_for_own_images_and_an_own_network(tmp_path):
+    """All options that decide what is read, and a recipe, which an own network does not have by default."""
+    images = tmp_path / "own images"
+    for number in range(60):
+        file = images / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (9 + number % 3, 10, 3), np.uint8)
+        Image.fromarray(pixels).save(file)
+    store = str(tmp_path / "s")
+    words = ["--data", str(images), "--image-size", "6x8", "--test", "0.25", "--validation", "0.2", "--skip-bad"]
+    words += ["--arch", "mlp-4", "--recipe", "small-vit", "--epochs", "2", "--milestones", "1", "--schedule", "steps"]
+    words += ["--augment", "none", "--batch", "4", "--store", store, "--pool", "serial", "--proxies", "none"]
+    words += ["--design", "exact", "--block", "2", "--models", "2", "--originals", "0", "--device", "cpu"]
+    assert estimate.main(words) == 0
+    bank = Store.open(store)
+    advised = shlex.split(build_bank_command(bank, f"{__name__}:build_own_network", None, None))
+    assert advised[:3] == ["python", "-m", "memscore.estimate"]
+    again = tmp_path / "again"
+    assert estimate.main([*advised[3:], *words[words.index("--store") :], "--store", str(again)]) == 0
+    made = Store.open(str(again)).manifest
+    assert (made.fingerprint, made.recipe) == (bank.manifest.fingerprint, bank.manifest.recipe)
+    assert made.architecture == f"{__name__}:build_own_network"
 
 
 def test_the_store_is_a_plain_word_and_the_option_is_still_understood(store, files, capsys):

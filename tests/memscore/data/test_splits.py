@@ -63,7 +63,7 @@ def test_channels_last_is_turned_and_contiguous():
         (np.zeros((4, 5, 5)), np.zeros(4, int), "test images must be uint8, got float64; scale to 0..255"),
         (np.zeros((4, 5, 5), np.uint8), np.zeros(4), r"test labels must be whole numbers \[N\], got float64"),
         (np.zeros((4, 5, 5), np.uint8), np.zeros((4, 1), int), r"got int64 \(4, 1\)"),
-        (np.zeros((4, 5, 5), np.uint8), np.zeros(3, int), r"equally long, got \(4, 3, 3, 4\) \(from 'test/00000' on\)"),
+        (np.zeros((4, 5, 5), np.uint8), np.zeros(3, int), "got 4 images, 3 labels, 3 labels_true, 4 ids; the first id"),
         (np.zeros((4, 5, 5, 5), np.uint8), np.zeros(4, int), r"with C = 1 or 3 in one place only, got \(4, 5, 5, 5\)"),
         (np.zeros((4, 3, 5, 3), np.uint8), np.zeros(4, int), r"in one place only, got \(4, 3, 5, 3\)"),
         (np.zeros((4, 25), np.uint8), np.zeros(4, int), r"got \(4, 25\); reshape"),

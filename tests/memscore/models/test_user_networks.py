@@ -73,8 +73,42 @@ def test_what_gives_no_network_for_these_classes_is_refused(arch, message):
 def test_a_module_that_fails_while_it_is_imported_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "broken_net.py").write_text("def network(:\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ValueError, match=r"broken_net cannot be imported \(SyntaxError: .*on every worker"):
+    with pytest.raises(ValueError, match=r"broken_net:network fails in line 1 of broken_net\.py: SyntaxError: "):
         build_network("broken_net:network", SHAPE, 3, seed=0)
+
+
+def fails_inside(num_classes):
+    widths = [8, num_classes]
+    return nn.Linear(widths[2], 1)
+
+
+def takes_a_name(shape, classes, /, *, name):
+    return Net(classes)
+
+
+class Nested:
+    class Inner(Net):
+        pass
+
+
+def test_a_function_that_fails_is_named_with_the_line_and_not_told_to_take_nothing():
+    line = fails_inside.__code__.co_firstlineno + 2
+    with pytest.raises(ValueError, match="list index") as caught:
+        build_network(f"{__name__}:fails_inside", SHAPE, 3, seed=0)
+    assert f"fails in line {line} of test_user_networks.py: IndexError: " in str(caught.value)
+    assert str(caught.value).endswith("(called as fails_inside(num_classes=3))")
+    assert "nothing" not in str(caught.value)
+
+
+def test_a_call_that_does_not_fit_says_what_is_given():
+    with pytest.raises(
+        ValueError, match=r"cannot be called as takes_a_name\(.*'name'; it gets the shape as input_shape"
+    ):
+        build_network(f"{__name__}:takes_a_name", SHAPE, 3, seed=0)
+
+
+def test_a_class_in_a_class_is_found():
+    assert isinstance(build_network(f"{__name__}:Nested.Inner", SHAPE, 3, seed=0), Nested.Inner)
 
 
 def test_torchvisions_networks_are_named_as_torchvision_has_them():

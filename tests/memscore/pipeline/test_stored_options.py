@@ -103,7 +103,7 @@ def test_options_that_are_given_stay_and_several_arms_must_be_named(folder):
     Store.open("single").add_arm({"name": "iid-k0.700", "design": "iid", "keep": 0.7, "block": 1})
     with pytest.raises(ValueError, match=r"has 2 arms, exact-k0\.500-b8, iid-k0\.700; give --design and --keep"):
         complete_options(BankConfig(store="single"))
-    assert complete_options(BankConfig(store="new")) == (BankConfig(store="new"), ())
+    assert complete_options(BankConfig(store="new", data="digits")) == (BankConfig(store="new", data="digits"), ())
 
 
 def test_a_new_bank_beside_one_of_the_same_command_says_that_data_changed(folder):
@@ -124,3 +124,22 @@ def test_a_recorded_place_is_kept_when_the_bank_is_opened_again(folder):
     completed, _ = complete_options(BankConfig(store="single"))
     open_bank(completed)
     assert store.read_origin()["path"] == before["path"]
+
+
+def test_a_mistyped_store_is_noted_before_a_bank_of_digits_begins_there(folder):
+    open_single()
+    shutil.copytree(folder / "single", folder / "home" / "pictures")
+    for store, near in (("singel", folder / "single"), ("there/picture", folder / "home" / "pictures")):
+        config, [note] = complete_options(BankConfig(store=str(folder / store)))
+        assert config == BankConfig(store=str(folder / store))
+        assert note.startswith(f"there is no bank at {folder / store}: a new one of digits begins there")
+        assert note.endswith(f"; did you mean {near}?")
+    [note] = complete_options(BankConfig(store="elsewhere"))[1]
+    assert "did you mean" not in note
+    assert complete_options(BankConfig(store="singel", data="digits"))[1] == ()
+
+
+def test_a_store_that_lost_its_manifest_is_no_new_one(folder):
+    (folder / "lost" / "shards").mkdir(parents=True)
+    (folder / "lost" / "shards" / "exact-k0.500-b8-00000.parquet").write_bytes(b"a model")
+    assert complete_options(BankConfig(store="lost"))[1] == ()

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from memscore.store.json_records import require_same
 from memscore.store.manifest import Manifest, build_default_url, compute_original_key
 from memscore.store.parquet import CorruptFile, hash_columns
 from memscore.store.shards import format_model_name, hash_shards
@@ -60,6 +61,21 @@ def test_creating_again_opens_and_another_identity_is_refused_with_both_values(s
         ValueError, match=r"seed is 0, asked for 5; .*recipe.epochs is 3, asked for 4; give another store"
     ):
         Store.create(store.url, other, examples())
+
+
+@pytest.mark.parametrize(
+    ("stored", "requested", "message"),
+    [
+        ([0.1 + 0.2, 0.5], [0.4, 0.5], "mean is 0.3, 0.5, asked for 0.4, 0.5;"),
+        ([0.1 + 0.2], [0.3], "mean is [0.30000000000000004], asked for [0.3];"),
+        ("a" * 64, "b" * 64, f"mean is {'a' * 12}, asked for {'b' * 12};"),
+        (None, ["crop"], "mean is none, asked for crop;"),
+    ],
+)
+def test_values_that_differ_are_shown_in_few_digits_and_without_brackets(stored, requested, message):
+    with pytest.raises(ValueError, match="another one") as caught:
+        require_same({"mean": stored}, {"mean": requested}, "the store", "give another")
+    assert message in str(caught.value)
 
 
 def test_a_planned_store_does_not_exist_until_its_files_are_created(tmp_path):

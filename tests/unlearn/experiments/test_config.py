@@ -133,3 +133,14 @@ def test_an_option_that_was_added_later_is_in_the_identity_only_if_it_is_set():
     plain = ExperimentConfig(name="rsu", store="nowhere")
     assert "risk" not in plain.identity
     assert replace(plain, risk="soft_attack_success_k0.500").identity["risk"] == "soft_attack_success_k0.500"
+
+
+def test_without_a_name_and_in_the_help_the_experiments_are_listed_with_what_they_ask(capsys):
+    assert experiment.main([]) == 2
+    with pytest.raises(SystemExit):
+        experiment.main(["--help"])
+    pages = capsys.readouterr()
+    assert pages.err.startswith("error: name an experiment and a bank")
+    for page in (pages.err, pages.out):
+        text = " ".join(page.rpartition("experiments:\n")[2].split())
+        assert text == " ".join(f"{name} {entry.question}" for name, entry in EXPERIMENTS.items())

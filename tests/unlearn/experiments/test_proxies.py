@@ -50,7 +50,7 @@ def test_a_second_bank_that_shows_nothing_of_augmentation_is_refused(banks, tmp_
         with pytest.raises(ValueError, match=claims):
             prepare_experiment(ExperimentConfig(name="proxies", store=store, **make_options(banks, other=other)))
 
-    check_error(banks[0], banks[0], r"augments by \[\] .* of `python -m memscore.estimate --augment crop flip`")
+    check_error(banks[0], banks[0], r"augments by none .* of `python -m memscore.estimate --augment crop flip`")
     check_error(banks[1], banks[0], "give first the bank without")
     check_error(banks[0], tiny.make_bank(tmp_path, train_limit=100, models=8), "has other data than .* --train-limit")
 

@@ -26,7 +26,7 @@ from unlearn.trials.measure import load_population_inputs
 from unlearn.trials.prepare import prepare_trials
 from unlearn.trials.request import TrialRequest
 from unlearn.trials.runner import run_trial
-from unlearn.trials.setup import run_trials
+from unlearn.trials.setup import describe_failures, run_trials
 
 PLAN = BankConfig(
     data="digits", train_limit=200, validation=0.2, epochs=6, batch=20, design="exact", block=8, models=16
@@ -210,7 +210,12 @@ def test_a_failed_trial_does_not_end_the_others(trained_store, trial_data):
     planned = [config(trained_store, "original", index=index, seed=77) for index in (0, 1)]
     rows, failed = run_trials(planned, trial_data, Failing())
     assert [row["index"] for row in rows] == [1]
-    assert failed == ["original on original 0 failed: out of luck"]
+    assert failed == {planned[0]: "out of luck"}
+    assert describe_failures(failed) == ["original on original 0 failed: out of luck"]
+    assert describe_failures(dict.fromkeys(planned, "out of luck") | {replace(planned[0], seed=78): "worse"}) == [
+        "original on originals 0, 1 failed: out of luck",
+        "original on original 0 failed: worse",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,9 @@ def forget(model, retain, forget):
             parameter.mul_(0.9)
     return model
 
+def fail(model, retain, forget):
+    return model.no_such_layer
+
 def mean_loss(inputs):
     """mean loss of the forget set"""
     return -inputs.judged.label_log_probabilities(inputs.forget, inputs.labels).mean()
@@ -110,6 +113,17 @@ def test_the_command_shows_an_own_measure_with_its_direction_and_runs_an_edited_
     assert len(losses) == len(set(losses)) == 2
 
 
+def test_an_algorithm_that_fails_on_every_original_is_one_line_and_no_tables(store, capsys):
+    words = [store, "--algorithm", f"{NAME}:fail", "--forget", "random", "--size", "5", "--seeds", "2"]
+    assert trial.main([*words, "--pool", "serial"]) == 1
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert line.startswith(
+        f"{NAME}:fail on originals 0, 1 failed: algorithm {NAME}:fail fails in line 11 of {NAME}.py: "
+    )
+    assert "no_such_layer" in line
+    assert "UserAlgorithmError" not in line
+
+
 def read_rows(store):
     opened = Store.open(store)
     rows = [read_trial(opened, key) for key in list_trials(opened)]
@@ -132,7 +146,7 @@ def test_what_is_no_measure_is_refused_before_a_trial(name, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("broken", r"measure own_of_trials:broken fails in line 23 of own_of_trials\.py: AttributeError"),
+        ("broken", r"measure own_of_trials:broken fails in line 26 of own_of_trials\.py: AttributeError"),
         ("text", "must return numbers, got str for text"),
     ],
 )
