@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cluster.pool import format_error
+
 Shape = tuple[int, int, int]
 
 CLASS_NAMES = ("num_classes", "n_classes", "classes", "n_class")
@@ -33,8 +35,10 @@ def import_builder(arch: str) -> Callable[..., Any]:
         builder: Any = importlib.import_module(module)
         for part in name.split("."):
             builder = getattr(builder, part, None)
-    # a module of the user's may raise anything while it is imported
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    # a module of the user's may raise anything while it is imported, SystemExit too
+    except BaseException as error:
         raise ValueError(
             f"architecture {arch!r}: {module} cannot be imported ({type(error).__name__}: {error}); it must be "
             "importable here and on every worker"
@@ -103,10 +107,12 @@ def build_user_network(arch: str, shape: Shape, n_classes: int) -> nn.Module:
     call = f"{arch.partition(':')[2]}({written})"
     try:
         model = builder(*arguments, **by_name)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise ValueError(
-            f"architecture {arch!r} fails as {call}: {error}; it may take (input_shape, n_classes), num_classes, or "
-            "nothing"
+            f"architecture {arch!r} fails as {call}: {format_error(error)}; it may take (input_shape, n_classes), "
+            "num_classes, or nothing"
         ) from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"architecture {arch!r} must return an nn.Module, got {type(model).__name__} of {call}")
@@ -116,8 +122,12 @@ def build_user_network(arch: str, shape: Shape, n_classes: int) -> nn.Module:
     try:
         with torch.no_grad():
             logits = model.eval()(torch.zeros(2, *shape))
-    except Exception as error:
-        raise ValueError(f"architecture {arch!r} fails on a zero batch of {[2, *shape]}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise ValueError(
+            f"architecture {arch!r} fails on a zero batch of {[2, *shape]}: {format_error(error)}"
+        ) from error
     for module, mode in training.items():
         module.training = mode
     shape_or_type = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

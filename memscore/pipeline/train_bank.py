@@ -10,7 +10,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from cluster.pool import Failure, Pool
+from cluster.pool import Failure, Pool, RepeatedFailure
 from memscore.data.splits import Splits, join_images
 from memscore.pipeline.jobs import (
     ORIGINAL,
@@ -196,8 +196,13 @@ def compute_missing_proxies(store: Store, jobs: Iterable[ProxyJob], shared: Shar
     """Run those jobs whose files are missing; return failed job -> reason, which the next run tries again."""
     summary, missing = TrainingSummary(), [job for job in jobs if not is_proxy_stored(store, job)]
     require_all_trainable(store, missing)
-    for job, result in pool.run(run_proxy_job, missing, shared):
-        record_result(store, summary, [job.name], result)
+    untried = {job.name for job in missing}
+    try:
+        for job, result in pool.run(run_proxy_job, missing, shared):
+            untried.discard(job.name)
+            record_result(store, summary, [job.name], result)
+    except RepeatedFailure as error:  # the scores of a bank need no proxy
+        summary.failed |= dict.fromkeys(sorted(untried), str(error))
     return summary.failed
 
 
