@@ -5,7 +5,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Annotated
 
-from memscore.cli.app import RESUMABLE_MESSAGE, quiet_interrupt, quiet_interrupt_during_imports, run_command
+from memscore.cli.app import RESUMABLE_MESSAGE, run_command
+from memscore.cli.stop_signals import quiet_interrupt, quiet_interrupt_during_imports
 
 if __name__ == "__main__":
     quiet_interrupt()
