@@ -57,6 +57,7 @@ from memscore.pipeline.train_bank import (
     ProgressCallback,
     TrainingSummary,
     build_shared_data,
+    check_smallest_subset,
     train_missing,
     train_until_precise,
 )
@@ -137,6 +138,9 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
     require_same_network(store)
     if arms[0].design == ORTHOGONAL:
         require_compatible_clusters(store, arms, config.clusters)
+    elif not store.is_created:
+        for arm in arms:
+            check_smallest_subset(store, arm, range(count), None)
     # a submitted job runs on another machine, and only its name tells the user whose disk a local path is on
     host = socket.gethostname() if in_temporary_folder and store.folder.local else ""
     return Bank(

@@ -106,7 +106,7 @@ def train_missing(
     # everything is checked for all arms before the first job starts
     for arm in arms:
         missing = find_missing_models(store, arm, count, summary, events=events)
-        check_smallest_subset(store, arm, missing, shared)
+        check_smallest_subset(store, arm, missing, shared.clusters)
         jobs += build_bank_jobs(store, arm, missing, events=events, device=device)
         if count_first_models(arm) <= count:
             waiting[arm.name] = (arm, {m for m in missing if m < count_first_models(arm)})
@@ -279,12 +279,12 @@ def split_into_groups(models: list[int], size: int, block: int) -> Iterator[tupl
         yield from (tuple(group[start : start + size]) for start in range(0, len(group), size))
 
 
-def check_smallest_subset(store: Store, arm: Arm, models: list[int], shared: SharedData) -> None:
+def check_smallest_subset(store: Store, arm: Arm, models: Sequence[int], clusters: np.ndarray | None) -> None:
     """Raise before training starts if a batch does not fit into the smallest subset of the first block of models."""
     n_train = store.manifest.split_sizes[0]
     if models:
         first = models[: arm.block or 1]
-        smallest = compute_min_subset_size(arm, first, n_train, shared.clusters, seed=store.manifest.seed)
+        smallest = compute_min_subset_size(arm, first, n_train, clusters, seed=store.manifest.seed)
         check_batch_size(read_recipe(store).batch, smallest, n_train)
 
 
@@ -313,7 +313,7 @@ def train_until_precise(
     """
     summary = TrainingSummary()
     missing = find_missing_models(store, arm, maximum, summary, events=events)
-    check_smallest_subset(store, arm, missing, shared)
+    check_smallest_subset(store, arm, missing, shared.clusters)
     done, stop = 0, min(count_first_models(arm), maximum)
     counts = np.zeros((4, store.manifest.split_sizes[0]), np.int64)
     earlier = 0  # models of earlier steps of this run
