@@ -21,7 +21,6 @@ read, and no pickle of an earlier run is ever loaded. Tune's own folder is a tem
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -35,6 +34,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from cluster.faulty_workers import MAX_RAISED
+from cluster.leftovers import create_temporary_folder
 from cluster.log_forwarding import ForwardingHandler, LogCollector
 from cluster.pool import RERUN_HINT, ClusterLost, FailureCounter, format_error
 from cluster.ray_nodes import count_fitting_workers, require_gpu_share
@@ -144,7 +144,7 @@ class TuneSearch:
         with (
             defer_signals() as state.signals,
             closing(state.log_collector),
-            tempfile.TemporaryDirectory(prefix=f"memscore-search-{os.getpid()}-") as folder,
+            create_temporary_folder("search") as folder,
             tune_environment(),
         ):
             # The shared object's reference is inside a list, so that Tune does not resolve it: SearchWorker.setup does,

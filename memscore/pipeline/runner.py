@@ -202,9 +202,8 @@ def estimate(
     and the requested error if there is one. ValueError if no model of an arm could be trained, so that there is nothing
     to score.
     """
-    # 1. Remove what killed runs left, and prepare what jobs read.
+    # 1. Prepare what jobs read.
     config, store = bank.config, bank.store
-    store.folder.remove_temporary_files()
     write_copies_table(store, bank.copies)
     shared = prepare_arms(bank, pool, device)
     started = time.perf_counter()

@@ -46,7 +46,7 @@ def find_temporary_folders():
     import ray
 
     session = Path(ray._private.worker._global_node.get_session_dir_path())
-    own = f"memscore-search-{os.getpid()}-*"
+    own = f"memscore-search~*~{os.getpid()}-*"
     return [*Path(tempfile.gettempdir()).glob(own), *session.glob(f"artifacts/*/{own}")]
 
 
