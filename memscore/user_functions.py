@@ -99,7 +99,7 @@ def require_same_source(kind: str, name: str, recorded: str, owner: str) -> None
 
 @contextmanager
 def explain_user_error(
-    kind: str, name: str, error_type: type[ValueError] = ValueError, passing: tuple[type[Exception], ...] = ()
+    kind: str, name: str, error_type: type[ValueError] = ValueError, passing: tuple[type[BaseException], ...] = ()
 ) -> Generator[None, None, None]:
     """Turn whatever a user's function raises within this block into one line with the user's own line.
 
@@ -119,7 +119,9 @@ def explain_user_error(
     """
     try:
         yield
-    except (KeyboardInterrupt, *passing):
+    except KeyboardInterrupt:
+        raise
+    except passing:
         raise
     except BaseException as error:
         if is_fatal(error) or is_memory_shortage(error) or is_broken_device(error):
