@@ -25,10 +25,12 @@ def make_owner() -> str:
 
 def is_owner_dead(owner: re.Match[str]) -> bool:
     """Return whether the process of a match of OWNER is known to have ended; of another host it is not known."""
+    # A name of an earlier version has no namespace: it is taken to be of this one.
     if owner["host"] != socket.gethostname() or (owner["space"] or "") not in {"", read_space()}:
         return False
     if not Path("/proc/self/stat").exists():  # no /proc: nothing is known
         return False
+    # Another start: the pid was given to a new process.
     start = read_start(int(owner["pid"]))
     return not start or (owner["start"] or start) != start
 
@@ -45,6 +47,7 @@ def remove_leftovers() -> int:
     with os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
             owner = FOLDER_NAME.fullmatch(entry.name)
+            # links are left: what they lead to is not memscore's
             if not owner or not entry.is_dir(follow_symlinks=False) or not is_owner_dead(owner):
                 continue
             with suppress(FileNotFoundError):  # another process removes it too

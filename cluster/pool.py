@@ -128,13 +128,15 @@ class FailureCounter:
         if not isinstance(outcome, Failure):
             self._is_counting = False
             return
+        # Numbers and names differ from job to job where the cause is one.
         kind_and_text = outcome.kind, VARYING_TEXT.sub("#", outcome.error)
         self._first = self._first or kind_and_text
         if kind_and_text != self._first:
             self._is_counting = False
             return
         self._n_jobs, self._n_attempts = self._n_jobs + 1, self._n_attempts + outcome.attempts
-        # The workers are counted last: on a cluster that is a request.
+        # Three jobs at least: a single one that lost ten nodes has ten attempts. The workers are counted last, since on
+        # a cluster that is a request.
         if (
             self._n_jobs >= MIN_REPEATED_JOBS
             and self._n_attempts >= MIN_REPEATED_ATTEMPTS

@@ -134,6 +134,7 @@ def defer_signals() -> Generator[list[int], None, None]:
 
     def record(number: int, frame: Any) -> None:
         nonlocal first_at
+        # as memscore.cli.stop_signals does it outside of this block
         if received and time.monotonic() - first_at < AGAIN_AFTER_S:
             return
         received.append(number)

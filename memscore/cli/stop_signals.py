@@ -62,6 +62,7 @@ class StopHandler:
             if number == self._hangup:
                 discard_lost_output()
             raise self._exceptions[number]
+        # It never raises a second time: who catches the first one may have left its `try` by now.
         if self._clock() - self._first_at < self._again_after_s:
             return
         self._write(2, b"interrupted again: ended at once\n")
@@ -85,6 +86,7 @@ def handle_stop_signals() -> Generator[None, None, None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    # A former handler that is another program's own stays, as does SIG_IGN, which nohup sets.
     handler = StopHandler()
     before = {number: signal.getsignal(number) for number in EXCEPTIONS}
     is_main_program = before[signal.SIGINT] is _exit_immediately
@@ -100,6 +102,7 @@ def handle_stop_signals() -> Generator[None, None, None]:
     try:
         yield
     finally:
+        # The main program keeps the handler: Python takes most of a second to end, and prints what is raised meanwhile.
         handler.has_ended = True
         if not is_main_program:
             sys.unraisablehook = hook

@@ -138,6 +138,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
     require_same_network(store)
     if arms[0].design == ORTHOGONAL:
         require_compatible_clusters(store, arms, config.clusters)
+    # of orthogonal arms it is known once there are clusters, and a stored bank has passed
     elif not store.is_created:
         for arm in arms:
             check_smallest_subset(store, arm, range(count), None)

@@ -110,6 +110,7 @@ def remove_if_refused(folder: Folder) -> Generator[None, None, None]:
     if folder.exists("manifest.json", retry_s=0):
         yield
         return
+    # An empty folder of the user's stays; an object store has none to remove.
     existed = not folder.local or Path(folder.root).exists()
     try:
         yield
