@@ -127,7 +127,7 @@ def test_a_bank_that_was_killed_again_and_again_is_the_calm_serial_one(calm, num
 
     def run_until(count):
         process = start(tmp_path, flags)
-        wait_for_shards(store, count, lambda: process.poll() is None)
+        wait_for_shards(store, count, lambda: process.poll() is None, 400)  # Ray starts anew on a busy machine
         time.sleep(random_number.uniform(0, 0.3))
         return process
 
@@ -135,7 +135,7 @@ def test_a_bank_that_was_killed_again_and_again_is_the_calm_serial_one(calm, num
     last = max((store / "receipts").glob("[!.]*.json"), key=os.path.getmtime)
     with suppress(ProcessLookupError):
         os.kill(process_of(last.read_bytes()), signal.SIGKILL)
-    wait_for_shards(store, min(len(shards(store)) + 2, MODELS - 2), lambda: process.poll() is None)
+    wait_for_shards(store, min(len(shards(store)) + 2, MODELS - 2), lambda: process.poll() is None, 400)
     process.kill()
     process.communicate()
     process = run_until(MODELS)
