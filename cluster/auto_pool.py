@@ -25,6 +25,7 @@ class AutoPool:
         open_workers: opens the pool of workers.
         limit_s: seconds of remaining jobs from which on it is opened.
         tell: called with a line for the user.
+        keep_going: as of SerialPool.
     """
 
     def __init__(
@@ -32,10 +33,12 @@ class AutoPool:
         open_workers: Callable[[], AbstractContextManager[Pool]],
         limit_s: float,
         tell: Callable[[str], object],
+        *,
+        keep_going: bool = False,
     ) -> None:
         self._open_workers, self.limit_s, self.tell = open_workers, limit_s, tell
         self._stack = ExitStack()
-        self._serial = SerialPool()
+        self._serial = SerialPool(keep_going=keep_going)
         # another thread, which reports progress, reads it too
         self._pool: Pool = self._serial
         self._may_open = True

@@ -20,11 +20,12 @@ class AutoSearch:
     Args:
         pool: decides, and opens the workers.
         open_tune: makes the backend that uses their cluster.
+        keep_going: as of SerialSearch.
     """
 
-    def __init__(self, pool: AutoPool, open_tune: Callable[[], SearchBackend]) -> None:
+    def __init__(self, pool: AutoPool, open_tune: Callable[[], SearchBackend], *, keep_going: bool = False) -> None:
         self._pool, self._open_tune = pool, open_tune
-        self._serial = SerialSearch()
+        self._serial = SerialSearch(keep_going=keep_going)
         self._tune: SearchBackend | None = None
 
     def search(

@@ -47,6 +47,7 @@ class PoolOptions:
         device: auto: a GPU for each worker if the cluster has one, else CPUs.
         gpus_per_worker: below 1, workers share a GPU, each with that part of its memory; they take turns on it, so
             this saves memory and no time.
+        keep_going: try the other jobs too where the first ones all fail in the same way (default: the run stops then).
         dashboard: also start Ray's dashboard, on 127.0.0.1, if the cluster is started here, and print its address.
     """
 
@@ -55,6 +56,7 @@ class PoolOptions:
     address: Annotated[str | None, tyro.conf.arg(help_behavior_hint="")] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus_per_worker: float = 1
+    keep_going: bool = False
     dashboard: bool = False
 
 
@@ -111,7 +113,7 @@ def choose_pool(options: PoolOptions, forecast: Callable[[float], float]) -> Poo
     """
     if options.pool != "auto":
         return options
-    if options != PoolOptions(device=options.device) or is_submitted_job():
+    if options != PoolOptions(device=options.device, keep_going=options.keep_going) or is_submitted_job():
         return replace(options, pool="ray")
     if resolve_address(None) != "local":
         write_line("on the cluster that RAY_ADDRESS names; --pool serial for this process")
@@ -180,10 +182,11 @@ def open_pool(options: PoolOptions, resolve_device: Callable[[str], str]) -> Gen
         device = resolve_device(options.device)
         # this process keeps its memory on a GPU, which workers that it opens later would lack
         if options.pool == "serial" or device == "cuda":
-            yield PoolSession(pool=SerialPool(), device=device)
+            yield PoolSession(pool=SerialPool(keep_going=options.keep_going), device=device)
             return
         limit_s = SWITCH_FACTOR * compute_serial_limit(count_cpus())
-        with AutoPool(partial(open_cpu_workers, options), limit_s, write_line) as pool:
+        open_workers = partial(open_cpu_workers, options)
+        with AutoPool(open_workers, limit_s, write_line, keep_going=options.keep_going) as pool:
             yield PoolSession(pool=pool, device=device)
         return
     # torch and not Ray says what this machine has: Ray also counts a GPU that torch cannot use
@@ -248,7 +251,7 @@ def open_ray_pool(options: PoolOptions) -> Generator[PoolSession, None, None]:
         if device == "cuda" and not count_gpus():
             raise ValueError("--device cuda, but no node of the Ray cluster has a GPU; use --device cpu")
         gpus = options.gpus_per_worker * (device == "cuda")
-        with RayPool(workers=options.workers, gpus_per_worker=gpus) as pool:
+        with RayPool(workers=options.workers, gpus_per_worker=gpus, keep_going=options.keep_going) as pool:
             warn_if_unused_or_too_few(options.workers, gpus, grows=joined)
             if joined:
                 warn_if_full("GPU" if device == "cuda" else "CPU", 1, pool.wait_s)
@@ -265,11 +268,12 @@ def open_pool_and_search(
         if isinstance(session.pool, AutoPool):
             from cluster.auto_search import AutoSearch
 
-            yield session, AutoSearch(session.pool, partial(create_tune_search, options, session))
+            open_tune = partial(create_tune_search, options, session)
+            yield session, AutoSearch(session.pool, open_tune, keep_going=options.keep_going)
         elif isinstance(session.pool, SerialPool):
             from cluster.search import SerialSearch
 
-            yield session, SerialSearch()
+            yield session, SerialSearch(keep_going=options.keep_going)
         else:
             yield session, create_tune_search(options, session)
 
@@ -281,6 +285,7 @@ def create_tune_search(options: PoolOptions, session: PoolSession) -> "SearchBac
     return TuneSearch(
         workers=options.workers,
         gpus_per_worker=options.gpus_per_worker * (session.device == "cuda"),
+        keep_going=options.keep_going,
         release_idle_workers=session.pool.release_idle_workers,  # type: ignore[attr-defined]
     )
 

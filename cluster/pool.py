@@ -8,11 +8,14 @@ A job may have `split()`, which returns smaller jobs that together do the same w
 worker several times yields those parts instead of the job, so that one bad model does not cost a whole stack.
 
 An exception whose attribute `stops_the_run` is true ends the run and reaches the caller of `run`; it may be defined
-anywhere, so that code that publishes results does not import this package. Any other exception becomes the Failure of
-that job.
+anywhere, so that code that publishes results does not import this package. Ctrl-C in this process ends it too. Any
+other exception, also of sys.exit, becomes the Failure of that job.
+
+A run whose first jobs all end in one and the same failure stops (FailureCounter), unless it is told to keep going.
 """
 
 import pickle
+import re
 import traceback
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
@@ -50,7 +53,16 @@ class RunStopped(OSError):
     stops_the_run = True
 
 
+class RepeatedFailure(RunStopped):
+    """The first jobs of a run have all failed in the same way, and the others were not tried."""
+
+    exit_code = 1
+
+
 MAX_LOST_GPUS = 2
+MIN_REPEATED_JOBS, MIN_REPEATED_ATTEMPTS, REPEATED_ATTEMPTS_PER_WORKER = 3, 8, 2
+VARYING_TEXT = re.compile(r"'[^']*'|\"[^\"]*\"|\b(?:0x)?[0-9a-f]*\d[0-9a-f]*\b|\d+")
+"""What differs between failures of one cause: quoted names, numbers, addresses and hashes."""
 RERUN_HINT = "what is finished is kept: run the same command again"
 
 
@@ -84,6 +96,7 @@ class Pool(Protocol):
 
         Raises:
             Exception: the one with a true `stops_the_run` that a job raised; no further job is started.
+            RepeatedFailure: as of FailureCounter.
         """
 
     def __enter__(self) -> Self: ...
@@ -93,10 +106,60 @@ class Pool(Protocol):
     ) -> None: ...
 
 
+class FailureCounter:
+    """Stops a run whose first outcomes are all one failure, as of a network that raises in every model.
+
+    Attempts are counted, so that jobs that end their worker each time, which takes long, stop a run after fewer jobs.
+
+    Args:
+        count_workers: returns how many jobs run at once.
+        keep_going: nothing is counted.
+    """
+
+    def __init__(self, count_workers: Callable[[], int], *, keep_going: bool) -> None:
+        self._count_workers, self._is_counting = count_workers, not keep_going
+        self._n_jobs = self._n_attempts = 0
+        self._first: tuple[str, str] | None = None
+
+    def record(self, outcome: Any) -> None:
+        """Count the outcome of a job; RepeatedFailure once enough of them are the same failure."""
+        if not self._is_counting:
+            return
+        if not isinstance(outcome, Failure):
+            self._is_counting = False
+            return
+        # Numbers and names differ from job to job where the cause is one.
+        kind_and_text = outcome.kind, VARYING_TEXT.sub("#", outcome.error)
+        self._first = self._first or kind_and_text
+        if kind_and_text != self._first:
+            self._is_counting = False
+            return
+        self._n_jobs, self._n_attempts = self._n_jobs + 1, self._n_attempts + outcome.attempts
+        # Three jobs at least: a single one that lost ten nodes has ten attempts. The workers are counted last, since on
+        # a cluster that is a request.
+        if (
+            self._n_jobs >= MIN_REPEATED_JOBS
+            and self._n_attempts >= MIN_REPEATED_ATTEMPTS
+            and self._n_attempts >= REPEATED_ATTEMPTS_PER_WORKER * self._count_workers()
+        ):
+            attempts = f" ({self._n_attempts} attempts)" if self._n_attempts > self._n_jobs else ""
+            raise RepeatedFailure(
+                f"the first {self._n_jobs} jobs{attempts} all failed in the same way, and the others were not tried: "
+                f"{outcome.error}; correct the cause and run the same command again, or add --keep-going to try them"
+            )
+
+
 class SerialPool:
-    """A pool in this process, one job after the other: for tests, breakpoints and laptops."""
+    """A pool in this process, one job after the other: for tests, breakpoints and laptops.
+
+    Args:
+        keep_going: also where the first jobs all fail in the same way; see FailureCounter.
+    """
 
     workers = 1
+
+    def __init__(self, *, keep_going: bool = False) -> None:
+        self.keep_going = keep_going
 
     def run(
         self, fn: Callable[[Job, Any], Result], jobs: Iterable[Job], shared: Any = None
@@ -104,18 +167,20 @@ class SerialPool:
         """Call fn(job, shared) for each job in order, reading the jobs one by one; see Pool.run."""
         # a job that writes into its arrays fails here as it would on a cluster
         shared, n_lost_gpus = make_read_only_copy(shared), 0
+        counter = FailureCounter(lambda: 1, keep_going=self.keep_going)
         for job in jobs:
             outcome: Result | Failure
             try:
                 outcome, n_lost_gpus = fn(job, shared), 0
-            except Exception as error:  # one bad job must not end the other 9,999
-                if is_fatal(error):
+            except BaseException as error:  # one bad job must not end the other 9,999
+                if passes_pool(error):
                     raise
                 outcome = Failure(error=format_error(error), traceback=traceback.format_exc())
                 n_lost_gpus = n_lost_gpus + 1 if is_broken_device(error) else 0
             yield job, outcome
             if isinstance(outcome, Failure):
                 check_lost_gpus(n_lost_gpus, outcome.error)
+            counter.record(outcome)
 
     def __enter__(self) -> Self:
         return self
@@ -139,6 +204,12 @@ def check_lost_gpus(n_lost: int, error: str) -> None:
 def is_fatal(error: BaseException) -> bool:
     """Return whether an exception is marked as one after which no further job can succeed."""
     return bool(getattr(error, "stops_the_run", False))
+
+
+def passes_pool(error: BaseException) -> bool:
+    """Return whether an exception of a job in this process ends the run: it says so, or the user pressed Ctrl-C."""
+    # Others that are no Exception, such as SystemExit, are raised by a user's code, and are that job's failure.
+    return isinstance(error, KeyboardInterrupt) or is_fatal(error)
 
 
 def format_error(error: BaseException) -> str:

@@ -17,7 +17,8 @@ yet.
                                                     there is one
     `worker_environment`                            worker killed, again; new workers have these variables
     `stops_the_run`                                 the run ends with that exception
-    any other exception                             a Failure, with its traceback
+    any other exception                             a Failure, with its traceback; sys.exit too
+    the first jobs all fail in the same way         the run ends (FailureCounter)
     three in a row on one worker                    another worker tries the last; if it succeeds, the first is replaced
 """
 
@@ -30,7 +31,7 @@ from typing import Any, Self
 import ray
 
 from cluster.log_forwarding import LogCollector
-from cluster.pool import Failure, Job, Result
+from cluster.pool import Failure, FailureCounter, Job, Result
 from cluster.ray_nodes import count_fitting_workers, require_gpu_share
 from cluster.ray_scheduler import JobScheduler, SchedulerConfig, kill_actors
 from cluster.ray_worker import WorkerActor, make_worker_environment
@@ -50,6 +51,7 @@ class RayPool:
         deadline_s: no job is killed before; after it, a job that takes 20 times the median of the finished ones. Until
             three have finished none is killed, and a warning is logged.
         wait_s: how long no worker at all may be placed before the run gives up.
+        keep_going: also where the first jobs all fail in the same way; see FailureCounter.
 
     Attributes:
         setbacks: how often a job ended without an outcome, since the pool was made, because a "worker" or a "node" was
@@ -70,13 +72,14 @@ class RayPool:
         name: str = "memscore",
         deadline_s: float = 600,
         wait_s: float = 300,
+        keep_going: bool = False,
     ) -> None:
         if not ray.is_initialized():
             raise RuntimeError("a RayPool needs a cluster; make it inside `with cluster.session.connect():`")
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be 1 or more, got {workers}; leave it out for one a CPU")
         require_gpu_share(gpus_per_worker, ray.nodes())
-        self.name, self.deadline_s, self.wait_s = name, deadline_s, wait_s
+        self.name, self.deadline_s, self.wait_s, self.keep_going = name, deadline_s, wait_s, keep_going
         self.setbacks: Counter[str] = Counter()
         self._workers, self._gpus, self._memory = workers, gpus_per_worker, memory_per_worker
         self._runs: list[JobScheduler] = []
@@ -129,6 +132,7 @@ class RayPool:
             jobs,
         )
         self._runs.append(scheduler)
+        counter = FailureCounter(lambda: self.workers, keep_going=self.keep_going)
         try:
             scheduler.adopt_workers(self._reuse_workers(code, reference))
             # one round lasts a second at most (poll): so often are the cluster, deadlines and warnings looked at
@@ -140,7 +144,9 @@ class RayPool:
                 # again before yielding, where the generator stands still: a caller that takes seconds to store an
                 # outcome must not keep idle the workers that have just finished
                 scheduler.assign_jobs()
-                yield from outcomes
+                for job, outcome in outcomes:
+                    yield job, outcome
+                    counter.record(outcome)
             if scheduler.stop is not None:
                 raise scheduler.stop
             # close() kills what is the scheduler's: all workers after an exception, those not released otherwise

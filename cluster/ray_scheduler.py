@@ -15,7 +15,7 @@ from ray import exceptions as ray_exceptions
 from cluster.faulty_workers import FaultyWorkers, Task, WorkerSlot
 from cluster.pool import RERUN_HINT, ClusterLost, Failure, RunStopped, format_error
 from cluster.ray_nodes import NO_WORKER_WARNING_S, check_waiting_time, find_dead_nodes, warn_no_worker
-from cluster.ray_worker import RemoteError, WorkerInfo
+from cluster.ray_worker import RemoteError, WorkerInfo, describe_worker_loss
 
 MAX_ATTEMPTS = 3  # of a job, and again of each part of it
 MAX_NODE_LOSSES = 10  # a job that ran on ten nodes that were lost is itself suspect
@@ -74,7 +74,7 @@ class JobScheduler:
 
     def __init__(self, config: SchedulerConfig, jobs: Iterable[Any]) -> None:
         self.config = config
-        self.stop: Exception | None = None
+        self.stop: BaseException | None = None
         self._queue = deque(Task(job) for job in jobs)
         self._waiting: dict[Any, WorkerSlot] = {}  # starting and busy slots, by the reference that they will resolve
         self._idle: list[WorkerSlot] = []
@@ -249,7 +249,7 @@ class JobScheduler:
             if isinstance(error, ray_exceptions.ActorUnavailableError):
                 self._unresponsive.append((time.monotonic(), slot.node, task))
                 return []
-            return self._retry(task, "worker", "its worker process died", str(error))
+            return self._retry(task, "worker", describe_worker_loss(str(error)), str(error))
         except ray_exceptions.RayError as error:
             # exceptions of the job arrive as data, so the result could not be sent or read; the worker is sound
             outcome = RemoteError(format_error(error), str(error), gpu_memory=False, stop=None)

@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import re
 import socket
 import traceback
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class RemoteError:
     error: str
     traceback: str
     gpu_memory: bool
-    stop: Exception | None
+    stop: BaseException | None
     broken_gpu: bool = False
     worker_environment: dict[str, str] = field(default_factory=dict)
 
@@ -79,7 +80,7 @@ class Worker:
         # not in __init__, whose exceptions Ray reports as an actor that died; called again between two runs
         try:
             self.fn = ray.cloudpickle.loads(self.code)
-        except Exception as error:  # most often a module that is not installed there
+        except BaseException as error:  # most often a module that is not installed there
             return make_remote_error(error)
         package = str(getattr(self.fn, "__module__", "")).partition(".")[0]
         logging.getLogger(package).addHandler(self.handler)
@@ -97,9 +98,10 @@ class Worker:
         """Return the result of the job, or a RemoteError."""
         # Returned as data, not raised: the exception may not be picklable, and Ray would wrap it in an error of its own
         # class, which the driver takes for the loss of a worker or of a result.
+        # Also what is no Exception: SystemExit would end this process, and no Ctrl-C of a user reaches it.
         try:
             return self.fn(job, self.shared)
-        except Exception as error:
+        except BaseException as error:
             return make_remote_error(error)
 
 
@@ -107,7 +109,16 @@ class Worker:
 WorkerActor: Any = ray.remote(max_restarts=0, max_task_retries=0)(Worker)
 
 
-def make_remote_error(error: Exception) -> RemoteError:
+def describe_worker_loss(details: str) -> str:
+    """Describe in one line how a worker process ended, from Ray's text; Ray knows no signals, and few exit codes."""
+    if code := re.search(r"exit code (\d+)", details):
+        return f"its worker process died with exit code {code[1]}"
+    if "connection error" in details:
+        return "its worker process died: killed by a signal, or ended by a crash outside of Python or by os._exit"
+    return "its worker process died"
+
+
+def make_remote_error(error: BaseException) -> RemoteError:
     """Describe an exception that is being handled."""
     stop = _make_picklable(error) if is_fatal(error) else None
     return RemoteError(
@@ -120,10 +131,10 @@ def make_remote_error(error: Exception) -> RemoteError:
     )
 
 
-def _make_picklable(error: Exception) -> Exception:
+def _make_picklable(error: BaseException) -> BaseException:
     """Return the exception as the driver will receive it, or a RunStopped with its message if it cannot be pickled."""
     # there and back: an exception whose __init__ takes more than a message is pickled, but cannot be rebuilt
     try:
-        return cast("Exception", pickle.loads(pickle.dumps(error)))
+        return cast("BaseException", pickle.loads(pickle.dumps(error)))
     except Exception:
         return RunStopped(format_error(error))

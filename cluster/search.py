@@ -24,7 +24,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from cluster.device_errors import is_broken_device
-from cluster.pool import Failure, check_lost_gpus, format_error, is_fatal, make_read_only_copy
+from cluster.pool import Failure, FailureCounter, check_lost_gpus, format_error, make_read_only_copy, passes_pool
 from cluster.search_space import (
     Domain,
     Search,
@@ -75,6 +75,7 @@ class SearchBackend(Protocol):
         Raises:
             BaseException: what on_result raised, or an evaluation's exception with a true `stops_the_run`.
             ValueError: as of ConfigSampler.
+            RepeatedFailure: as of cluster.pool.FailureCounter.
         """
 
     def enumerate_configs(self, search: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
@@ -82,7 +83,14 @@ class SearchBackend(Protocol):
 
 
 class SerialSearch:
-    """A search backend in this process, one evaluation after the other: for tests, breakpoints and laptops."""
+    """A search backend in this process, one evaluation after the other: for tests, breakpoints and laptops.
+
+    Args:
+        keep_going: also where the first evaluations all fail in the same way; see cluster.pool.FailureCounter.
+    """
+
+    def __init__(self, *, keep_going: bool = False) -> None:
+        self.keep_going = keep_going
 
     def search(
         self,
@@ -96,13 +104,14 @@ class SerialSearch:
     ) -> None:
         """Evaluate the configurations of all searches in order, one after the other; see SearchBackend.search."""
         config_sampler, shared, n_lost_gpus = ConfigSampler(searches, sampler, seed), make_read_only_copy(shared), 0
+        counter = FailureCounter(lambda: 1, keep_going=self.keep_going)
         while (sample := config_sampler.next()) is not None:
             outcome: dict[str, Any] | Failure
             # one failed evaluation must not end the others
             try:
                 outcome, n_lost_gpus = evaluate_config(fn, sample.search.job, sample.values, shared), 0
-            except Exception as error:
-                if is_fatal(error):
+            except BaseException as error:
+                if passes_pool(error):
                     raise
                 outcome = Failure(error=format_error(error), traceback=traceback.format_exc())
                 n_lost_gpus = n_lost_gpus + 1 if is_broken_device(error) else 0
@@ -110,6 +119,7 @@ class SerialSearch:
             on_result(sample.search, sample.values, outcome)
             if isinstance(outcome, Failure):
                 check_lost_gpus(n_lost_gpus, outcome.error)
+            counter.record(outcome)
 
     def enumerate_configs(self, search: Search, *, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
         """Return all values that a search will evaluate; see the function enumerate_configs."""

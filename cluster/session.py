@@ -10,12 +10,14 @@ end as a regular one.
 """
 
 import logging
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,8 @@ from cluster.pool import RERUN_HINT, ClusterLost, format_error
 from cluster.preflight import explain_join_failure, require_authorized, require_reachable, require_same_protection
 
 GIB = 2**30
+DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_AFTER_S = 1.0
 LOCALHOST = "127.0.0.1"
 ABRUPT_EXIT_MESSAGE = (
     "error: Ray ended this command, because it lost a process that it cannot do without (raylet, GCS, or an agent of "
@@ -110,16 +114,18 @@ def message_on_abrupt_exit(line: str) -> Generator[None, None, None]:
 
 @contextmanager
 def defer_signals() -> Generator[list[int], None, None]:
-    """Defer Ctrl-C and SIGTERM to the end of the block, where they have their former effect; a second one acts at once.
+    """Defer Ctrl-C, SIGTERM and SIGHUP to the end of the block, where they have their former effect.
 
-    Yields a list that is empty until the first signal arrives, and then holds its number.
+    A second one acts at once, but one that follows within a second is ignored: keys are pressed twice. Yields a list
+    that is empty until the first signal arrives, and then holds its number.
     """
     # Python runs signal handlers in the main thread and lets only that one set them
     received: list[int] = []
+    first_at = -math.inf
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.getsignal(number) for number in (*DEFERRED, signal.SIGUSR1)}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -127,13 +133,18 @@ def defer_signals() -> Generator[list[int], None, None]:
                 signal.signal(number, handler)
 
     def record(number: int, frame: Any) -> None:
+        nonlocal first_at
+        # as memscore.cli.stop_signals does it outside of this block
+        if received and time.monotonic() - first_at < AGAIN_AFTER_S:
+            return
         received.append(number)
+        first_at = time.monotonic()
         if len(received) > 1:
             restore()
             signal.raise_signal(number)
 
     # an ignored signal stays ignored (nohup); None is a handler that is not Python's, and could not be restored
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in DEFERRED:
         if before[number] not in {None, signal.SIG_IGN}:
             signal.signal(number, record)
     try:
@@ -141,7 +152,7 @@ def defer_signals() -> Generator[list[int], None, None]:
     finally:
         # SIGUSR1 too, for which Tune sets a handler and never restores the former one
         restore()
-        if received:
+        if len(received) == 1:  # a second one has acted
             signal.raise_signal(received[0])
 
 
@@ -188,6 +199,9 @@ def _start_cluster(workers: int | None, dashboard: bool, dashboard_host: str) ->
     import ray
 
     # log_to_driver would print all that workers print; cluster/log_forwarding.py passes on their warnings
+    # As a terminal ends, its shell sends SIGHUP to Ray's processes too. They inherit that it is blocked, as Ray itself
+    # does with Ctrl-C: else they would end before the driver, which without them cannot end in order.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         context = ray.init(
             address="local",
@@ -204,6 +218,8 @@ def _start_cluster(workers: int | None, dashboard: bool, dashboard_host: str) ->
             "--pool "
             "serial, which needs no Ray"
         ) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return context.dashboard_url or None
 
 

@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import shlex
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.auth import format_export_line, get_auth_mode, protect_token, read_token
+from cluster.leftovers import create_temporary_folder
 from cluster.needed_files import require_needed_files
 from cluster.packaging import pack
 
@@ -76,7 +76,7 @@ def submit(command: Sequence[str], folder: Path, address: str | None = None, job
 
     require_needed_files(command, folder)
     # packed here, because Ray refuses a folder that is too large only after the upload
-    with tempfile.TemporaryDirectory() as temporary_folder:
+    with create_temporary_folder("submit") as temporary_folder:
         archive = Path(temporary_folder) / "folder.zip"
         pack(folder, archive)
         try:

@@ -6,7 +6,8 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Annotated, Literal
 
-from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
+from memscore.cli.app import run_command
+from memscore.cli.stop_signals import quiet_interrupt, quiet_interrupt_during_imports
 from memscore.units import format_count
 
 if __name__ == "__main__":

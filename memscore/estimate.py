@@ -5,7 +5,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Annotated
 
-from memscore.cli.app import RESUMABLE_MESSAGE, quiet_interrupt, quiet_interrupt_during_imports, run_command
+from memscore.cli.app import RESUMABLE_MESSAGE, run_command
+from memscore.cli.stop_signals import quiet_interrupt, quiet_interrupt_during_imports
 
 if __name__ == "__main__":
     quiet_interrupt()
@@ -55,6 +56,7 @@ def estimate_bank(
         from memscore.pipeline.dry_run import estimate_cost
         from memscore.pipeline.run_forecast import forecast_bank
         from memscore.pipeline.runner import estimate, prepare_bank, prepare_store
+        from memscore.store.removal import remove_if_refused
         from memscore.store.visibility import require_visible_on_all_nodes
         from memscore.tables import bank_tables
         from memscore.tables.cost_table import print_cost, show_timing
@@ -71,6 +73,7 @@ def estimate_bank(
         print_cost(console, cost, cards)
         return 0
     with ExitStack() as stack:
+        stack.enter_context(remove_if_refused(bank.store.folder))
         stack.enter_context(record_run(bank.store.folder, get_command_line()))
         if locked := bank.store.is_created:
             stack.enter_context(bank.store.lock())

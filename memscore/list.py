@@ -2,7 +2,8 @@
 
 import sys
 
-from memscore.cli.app import quiet_interrupt, quiet_interrupt_during_imports, run_command
+from memscore.cli.app import run_command
+from memscore.cli.stop_signals import quiet_interrupt, quiet_interrupt_during_imports
 
 if __name__ == "__main__":
     quiet_interrupt()

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from json import dumps
 from typing import Annotated
 
-from memscore.cli.app import quiet_interrupt, run_command
+from memscore.cli.app import run_command
+from memscore.cli.stop_signals import quiet_interrupt
 
 if __name__ == "__main__":
     quiet_interrupt()

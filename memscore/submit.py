@@ -4,7 +4,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from memscore.cli.app import quiet_interrupt, run_command
+from memscore.cli.app import run_command
+from memscore.cli.stop_signals import quiet_interrupt
 
 if __name__ == "__main__":
     quiet_interrupt()

@@ -10,11 +10,15 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from cluster.device_errors import is_broken_device, is_memory_shortage
+from cluster.pool import is_fatal
 
 MAX_MESSAGE = 200  # characters of an exception in one line
 _hashes: dict[str, tuple[ModuleType, str]] = {}  # by module: the object that was hashed, and its hash
@@ -101,6 +105,45 @@ def require_same_source(kind: str, name: str, recorded: str, owner: str) -> None
         )
 
 
+@contextmanager
+def explain_user_error(
+    kind: str,
+    name: str,
+    *,
+    remark: str = "",
+    error_type: type[ValueError] = UserFunctionError,
+    passing: tuple[type[BaseException], ...] = (),
+) -> Generator[None, None, None]:
+    """Turn whatever a user's function raises within this block into one line with the user's own line.
+
+    `sys.exit` and other exceptions that are no Exception are errors of the function too: they would end the command
+    without a word.
+
+    Args:
+        kind: what the function is for, such as "recipe".
+        name: module:function as the user wrote it.
+        remark: what it was called with, for the end of the line.
+        error_type: of the error that is raised instead.
+        passing: exceptions that are not changed. Nor are Ctrl-C, what stops the run, and errors of a GPU, for which the
+            pool has its own remedies.
+
+    Raises:
+        UserFunctionError: the function raised; of error_type, if that is another one.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except passing:
+        raise
+    except BaseException as error:
+        if is_fatal(error) or is_memory_shortage(error) or is_broken_device(error):
+            raise
+        line = describe_user_error(kind, name, error)
+        raise error_type(f"{line} ({remark})" if remark else line) from error
+
+
 def describe_user_error(kind: str, name: str, error: BaseException) -> str:
     """Return one line on an exception of a user's function, with the innermost line that is the user's own.
 
@@ -153,12 +196,14 @@ def _import_module(kind: str, name: str, module_name: str) -> ModuleType:
     if not {"", str(Path.cwd())} & set(sys.path):
         sys.path.append(str(Path.cwd()))
     try:
-        return importlib.import_module(module_name)
-    except Exception as error:
+        with explain_user_error(kind, name):
+            return importlib.import_module(module_name)
+    except ValueError as explained:
         # Where it is another module, which this one imports, the line says so.
+        error = explained.__cause__
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             raise ValueError(
                 f"{kind} {name!r}: there is no module {error.name}; run the command in the folder that holds it, or "
                 "name that folder in $PYTHONPATH"
             ) from None
-        raise ValueError(describe_user_error(kind, name, error)) from error
+        raise

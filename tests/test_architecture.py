@@ -44,7 +44,9 @@ LEVELS = (
 )
 """Packages and the modules beside them, the lowest level first; each imports only itself and lower levels."""
 
-FOR_EVERYBODY = {"cluster/device_errors.py", "cluster/pool.py", "cluster/search_space.py"}
+FOR_EVERYBODY = {
+    *("cluster/device_errors.py", "cluster/leftovers.py", "cluster/pool.py", "cluster/search_space.py"),
+}
 """What memscore and unlearn may import of cluster; only commands import the rest."""
 
 WITHOUT_RAY = FOR_EVERYBODY | {

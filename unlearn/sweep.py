@@ -4,7 +4,8 @@ import sys
 from contextlib import ExitStack
 from typing import Annotated
 
-from memscore.cli.app import RESUMABLE_TRIALS_MESSAGE, quiet_interrupt, quiet_interrupt_during_imports, run_command
+from memscore.cli.app import RESUMABLE_TRIALS_MESSAGE, run_command
+from memscore.cli.stop_signals import quiet_interrupt, quiet_interrupt_during_imports
 
 if __name__ == "__main__":
     quiet_interrupt()

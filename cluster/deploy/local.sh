@@ -13,7 +13,6 @@ usage() { sed -n 's/^# \(bash .*\)/usage: \1/p' "$0" >&2; exit 2; }
 number() { [[ $1 =~ ^[1-9][0-9]*$ ]] || { echo "error: $2 must be 1 or more, got $1" >&2; exit 2; }; }
 
 find_ray() { # in PATH, as in an activated environment, or in .venv of this clone
-  local here
   here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
   ray=$(command -v ray || true)
   [[ -n $ray ]] || ray=$here/.venv/bin/ray
@@ -22,6 +21,12 @@ find_ray() { # in PATH, as in an activated environment, or in .venv of this clon
     exit 2
   fi
   export PATH="$(dirname "$ray"):$PATH" # Ray starts python from PATH
+}
+protect_token() { # as the commands do: a file that is missing is made, readable by this user alone
+  PYTHONPATH=$here python3 -c 'from cluster.auth import protect_token; protect_token(make=True)' 2> /dev/null && return
+  echo "error: the token cannot be written to ${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}; give another" \
+    "RAY_AUTH_TOKEN_PATH, or make its folder writable" >&2
+  exit 2
 }
 start_ray() { env "$mark" "$ray" start "$@" > /dev/null; }
 list_own() { # pids whose environment has the mark, but for this script and what runs it
@@ -89,11 +94,8 @@ case ${1:-} in
       fi
     done
     find_ray
-    umask 077 # the token is for this user alone
-    if [[ $RAY_AUTH_MODE == token && -z ${RAY_AUTH_TOKEN:-} ]]; then
-      "$ray" get-auth-token --generate > /dev/null
-      chmod 600 "${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}"
-    fi
+    umask 077
+    if [[ $RAY_AUTH_MODE == token && -z ${RAY_AUTH_TOKEN:-} ]]; then protect_token; fi
     start_ray --head --port "$port" --dashboard-host "$host" --dashboard-port 8265 --num-cpus "$cpus" \
       --object-store-memory 1000000000 --disable-usage-stats
     # A folder of its own for each node: in a shared one, the second node would delete the working directory of a job that

@@ -11,10 +11,10 @@ import ray
 
 from cluster.faulty_workers import MAX_RAISED, MAX_REPLACED
 from cluster.log_forwarding import LogCollector
-from cluster.pool import RERUN_HINT, ClusterLost, Failure
+from cluster.pool import RERUN_HINT, ClusterLost, Failure, FailureCounter
 from cluster.ray_nodes import NO_WORKER_WARNING_S, check_waiting_time, warn_no_worker
 from cluster.ray_scheduler import MAX_ATTEMPTS, POLL_S, kill_actors
-from cluster.ray_worker import RemoteError
+from cluster.ray_worker import RemoteError, describe_worker_loss
 from cluster.search import ConfigSampler, OnResult, SampledConfig
 
 FAILURE_HEADING = "Failure # "  # of each loss of a worker, in Tune's text on an evaluation
@@ -42,7 +42,9 @@ class SearchState:
         setbacks: Counter[str],
         wait_s: float,
         silence_s: float,
+        failure_counter: FailureCounter,
     ) -> None:
+        self.failure_counter = failure_counter
         self.sampler, self.on_result, self.log_collector = sampler, on_result, log_collector
         self.setbacks, self.wait_s = setbacks, wait_s
         self.first = sampler.next()  # nothing is started where there is nothing to evaluate
@@ -138,6 +140,7 @@ class SearchState:
                 self.n_ended, self._result_at = self.n_ended + 1, time.monotonic()
                 self.sampler.report(sample, outcome)
                 self.on_result(sample.search, sample.values, outcome)
+                self.failure_counter.record(outcome)
             if self.stop is None and not self.signals:
                 self._check_progress()
         except BaseException as error:
@@ -203,7 +206,7 @@ def _classify_worker_loss(message: str) -> tuple[str, str]:
         return "memory", "its node ran low on memory and Ray killed the worker"
     unfit = re.search(rf"{UnfitWorker.__name__}: (memory|gpu|exception): (.*)", last)
     if unfit is None:
-        return "worker", "its worker process died"
+        return "worker", describe_worker_loss(last)
     kind, error = unfit.groups()
     reasons = {
         "memory": error,

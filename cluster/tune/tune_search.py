@@ -9,6 +9,7 @@ and a search that continues receives them (`Search.evaluated`). So results are s
 read, and no pickle of an earlier run is ever loaded. Tune's own folder is a temporary one.
 
     an exception of the function                    a Failure, the others go on
+    the first evaluations all fail in the same way  the search ends (cluster.pool.FailureCounter)
     `stops_the_run`                                 the search ends with that exception
     the process died, its node or GPU was lost      again, three times in all, then a Failure "worker"
     memory ran out, the host's or the GPU's         the same, a Failure "memory"
@@ -20,7 +21,6 @@ read, and no pickle of an earlier run is ever loaded. Tune's own folder is a tem
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -34,8 +34,9 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from cluster.faulty_workers import MAX_RAISED
+from cluster.leftovers import create_temporary_folder
 from cluster.log_forwarding import ForwardingHandler, LogCollector
-from cluster.pool import RERUN_HINT, ClusterLost, format_error
+from cluster.pool import RERUN_HINT, ClusterLost, FailureCounter, format_error
 from cluster.ray_nodes import count_fitting_workers, require_gpu_share
 from cluster.ray_scheduler import MAX_ATTEMPTS
 from cluster.ray_worker import RemoteError, make_remote_error, make_worker_environment
@@ -65,6 +66,7 @@ class TuneSearch:
         name: prefix of the workers' names in their warnings, before their number.
         wait_s: how long no worker at all may be placed before the search gives up.
         silence_s: after how long without a result a warning is logged; then after twice the time.
+        keep_going: as of SerialSearch.
         release_idle_workers: called before a search needs CPUs, for a pool whose idle workers hold them.
 
     Attributes:
@@ -84,6 +86,7 @@ class TuneSearch:
         name: str = "memscore",
         wait_s: float = 300,
         silence_s: float = 600,
+        keep_going: bool = False,
         release_idle_workers: Callable[[], None] = lambda: None,
     ) -> None:
         if not ray.is_initialized():
@@ -91,7 +94,7 @@ class TuneSearch:
         if workers is not None and workers < 1:
             raise ValueError(f"workers must be 1 or more, got {workers}; leave it out for one a CPU")
         require_gpu_share(gpus_per_worker, ray.nodes())
-        self.name, self.wait_s, self.silence_s = name, wait_s, silence_s
+        self.name, self.wait_s, self.silence_s, self.keep_going = name, wait_s, silence_s, keep_going
         self.setbacks: Counter[str] = Counter()
         self._workers, self._gpus, self._release_idle_workers = workers, gpus_per_worker, release_idle_workers
         self._put: tuple[Any, Any] | None = None  # the object shared last, and the reference to it
@@ -129,6 +132,7 @@ class TuneSearch:
             setbacks=self.setbacks,
             wait_s=self.wait_s,
             silence_s=self.silence_s,
+            failure_counter=FailureCounter(lambda: self.workers, keep_going=self.keep_going),
         )
         if state.first is None:
             return
@@ -140,7 +144,7 @@ class TuneSearch:
         with (
             defer_signals() as state.signals,
             closing(state.log_collector),
-            tempfile.TemporaryDirectory(prefix=f"memscore-search-{os.getpid()}-") as folder,
+            create_temporary_folder("search") as folder,
             tune_environment(),
         ):
             # The shared object's reference is inside a list, so that Tune does not resolve it: SearchWorker.setup does,
@@ -224,7 +228,7 @@ class SearchWorker(tune.Trainable):  # type: ignore[misc]
         try:
             self.fn = ray.cloudpickle.loads(code)
             self.shared = ray.get(shared[0])
-        except Exception as error:
+        except BaseException as error:
             self.load_error = make_remote_error(error)
             return
         package = str(getattr(self.fn, "__module__", "")).partition(".")[0]
@@ -240,7 +244,7 @@ class SearchWorker(tune.Trainable):  # type: ignore[misc]
             try:
                 outcome = evaluate_config(self.fn, self.jobs[index], values, self.shared)
                 self.n_raised, self.has_succeeded = 0, True
-            except Exception as error:
+            except BaseException as error:  # as in Worker.run_job
                 # returned as data: Tune would take it for a lost process, and repeat the evaluation in a new one
                 outcome = make_remote_error(error)
                 if outcome.stop is None:
@@ -251,7 +255,7 @@ class SearchWorker(tune.Trainable):  # type: ignore[misc]
         # in a tuple, because Tune flattens a dict and keeps statistics of each number in it
         return {"outcome": (outcome,), "done": True}
 
-    def _end_if_unfit(self, outcome: RemoteError, error: Exception, n_succeeded: int, may_end: bool) -> None:
+    def _end_if_unfit(self, outcome: RemoteError, error: BaseException, n_succeeded: int, may_end: bool) -> None:
         """Raise UnfitWorker if this process can evaluate nothing more, or others succeed while all fails here.
 
         `n_succeeded` evaluations of all processes had succeeded when this one was sampled.

@@ -5,10 +5,12 @@ import inspect
 import io
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial, update_wrapper
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
@@ -38,7 +40,15 @@ def call_command(
         print_and_exit(format_version())
     ordered = check_words(words, options, prog)
     _command_line.set((prog, *words))
-    return int(convert_words(function, ordered, prog)())
+    command = convert_words(function, ordered, prog)
+    try:
+        return int(command())
+    except SystemExit as error:  # no command ends so: code of the user's that was imported or called
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise RuntimeError(
+            f"sys.exit({error.code!r}) was called in line {place.lineno} of {Path(place.filename).name}, which ends "
+            "the command before its results are written; remove it there"
+        ) from error
 
 
 def get_command_line() -> tuple[str, ...]:

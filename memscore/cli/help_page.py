@@ -38,7 +38,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("store", "name", "out", "pictures", "set_aside", "trials", "yes", "seed", "dry_run", "json", "watch"),
     ),
     "Where it runs": (
-        *("pool", "workers", "address", "device", "gpus_per_worker", "dashboard", "gpu", "price"),
+        *("pool", "workers", "address", "device", "gpus_per_worker", "keep_going", "dashboard", "gpu", "price"),
         *("id", "working_dir", "wait"),
     ),
 }

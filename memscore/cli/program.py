@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from memscore.cli.app import quiet_interrupt
+from memscore.cli.stop_signals import quiet_interrupt
 from memscore.cli.suggestion import suggest
 from memscore.cli.wrapping import wrap_messages
 
@@ -48,7 +48,8 @@ def run_program(program: str, arguments: Sequence[str] | None = None) -> int:
 
     Only the module of the command is imported: the list and a wrong name answer at once.
     """
-    quiet_interrupt()  # the command's own main restores it
+    if arguments is None:  # the main program
+        quiet_interrupt()
     words, prog = list(sys.argv[1:] if arguments is None else arguments), find_prog(program)
     if prog == program:
         add_current_folder()

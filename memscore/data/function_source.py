@@ -10,7 +10,7 @@ from memscore.data.array_sources import SPLIT_PREFIXES, RawSplit, build_from_arr
 from memscore.data.image_size import Size
 from memscore.data.sources import PublishedDataset, require_no_test_share
 from memscore.data.splits import Splits
-from memscore.user_functions import describe_user_error, import_user_function
+from memscore.user_functions import explain_user_error, import_user_function
 
 RULE = (
     "(images, labels), (images, labels, test images, test labels), a torch Dataset of (image, label), "
@@ -37,10 +37,8 @@ def call_function(name: str, test: float | None, size: Size | None) -> Published
         ValueError: a function that cannot be imported, fails, or returns something else than RULE.
     """
     load = import_user_function("data set", name, "a function without arguments that returns a data set")
-    try:
+    with explain_user_error("data set", name):
         result, label = load(), name.replace(":", ".")
-    except Exception as error:
-        raise ValueError(describe_user_error("data set", name, error)) from error
     if isinstance(result, Splits):
         require_no_test_share(result.name, test, len(result.test))
         # The user's Splits are taken whole: without validation images none are taken from train either.

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memscore.user_functions import describe_user_error, describe_user_place, import_user_object
+from memscore.user_functions import UserFunctionError, describe_user_place, explain_user_error, import_user_object
 
 Shape = tuple[int, int, int]
 KIND, MEANING = "architecture", "a class or function that gives an nn.Module"
@@ -93,15 +93,16 @@ def build_user_network(arch: str, shape: Shape, n_classes: int) -> nn.Module:
         raise ValueError(f"{KIND} {arch!r}: {error}, or name a function of (input_shape, n_classes)") from None
     written = ", ".join([*map(str, arguments), *(f"{name}={value}" for name, value in by_name.items())])
     call = f"{arch.partition(':')[2]}({written})"
-    try:
-        model = builder(*arguments, **by_name)
-    except Exception as error:
-        if getattr(error.__traceback__, "tb_next", None) is None:  # the call itself, no line of the user's
-            raise ValueError(
-                f"{KIND} {arch!r} cannot be called as {call}: {error}; it gets the shape as input_shape and the number "
-                "of classes as num_classes, or both by position"
-            ) from error
-        raise ValueError(f"{describe_user_error(KIND, arch, error)} (called as {call})") from error
+    with explain_user_error(KIND, arch, remark=f"called as {call}", passing=(UserFunctionError,)):
+        try:
+            model = builder(*arguments, **by_name)
+        except Exception as error:
+            if getattr(error.__traceback__, "tb_next", None) is None:  # the call itself, no line of the user's
+                raise UserFunctionError(
+                    f"{KIND} {arch!r} cannot be called as {call}: {error}; it gets the shape as input_shape and the "
+                    "number of classes as num_classes, or both by position"
+                ) from error
+            raise
     # a class has no place of its own, and what torch's own code does is no place of the user's
     place = describe_user_place(arch, builder)
     if not isinstance(model, nn.Module):
@@ -111,11 +112,8 @@ def build_user_network(arch: str, shape: Shape, n_classes: int) -> nn.Module:
     # Evaluation mode keeps the zero batch out of batch norm's statistics. The modes come back module by module, because
     # a user may have set some layers to evaluation on purpose.
     training = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad():
-            logits = model.eval()(torch.zeros(2, *shape))
-    except Exception as error:
-        raise ValueError(f"{describe_user_error(KIND, arch, error)} (on a zero batch of {[2, *shape]})") from error
+    with explain_user_error(KIND, arch, remark=f"on a zero batch of {[2, *shape]}"), torch.no_grad():
+        logits = model.eval()(torch.zeros(2, *shape))
     for module, mode in training.items():
         module.training = mode
     shape_or_type = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

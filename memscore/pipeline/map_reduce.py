@@ -9,7 +9,6 @@ examples are half a gigabyte, of which a reliability needs two rows at a time.
 """
 
 import itertools
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from cluster.leftovers import create_temporary_folder
 from cluster.pool import Failure, Pool
 from memscore.store.block_reader import Block, compute_block_boundaries, resolve_slice
 from memscore.store.parquet import compute_row_group_size
@@ -169,7 +169,7 @@ class DiskBuffer:
     def __init__(self, n: int) -> None:
         self.n = n
         self._dtypes: dict[str, tuple[np.dtype, int]] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="memscore-")
+        self._folder = create_temporary_folder("scores")
 
     @property
     def names(self) -> list[str]:

@@ -114,7 +114,9 @@ def explain_timing_error(what: str) -> Generator[None, None, None]:
     """Say what was timed, if that raises an exception of any kind."""
     try:
         yield
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit of a user's network too
         raise TimingError(f"timing {what} failed: {format_error(error)}") from error
 
 

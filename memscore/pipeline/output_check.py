@@ -27,7 +27,9 @@ def find_network_output_kind(manifest: Manifest, splits: Splits) -> str:
         with torch.no_grad(), seed_generators(manifest.seed, torch.device("cpu")):
             # also a thousand times as bright: logits of an untrained network may all happen to lie between 0 and 1
             kind = find_output_kind(network(torch.cat([images, 1000 * images])).float())
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # sys.exit too
         # its jobs will raise it too, and each such failure is recorded and printed
         return ""
     # before its training a network may well give every image the same outputs

@@ -58,6 +58,7 @@ from memscore.pipeline.train_bank import (
     ProgressCallback,
     TrainingSummary,
     build_shared_data,
+    check_smallest_subset,
     train_missing,
     train_until_precise,
 )
@@ -140,6 +141,10 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
     require_same_network(store)
     if arms[0].design == ORTHOGONAL:
         require_compatible_clusters(store, arms, config.clusters)
+    # of orthogonal arms it is known once there are clusters, and a stored bank has passed
+    elif not store.is_created:
+        for arm in arms:
+            check_smallest_subset(store, arm, range(count), None)
     # a submitted job runs on another machine, and only its name tells the user whose disk a local path is on
     host = socket.gethostname() if in_temporary_folder and store.folder.local else ""
     return Bank(
@@ -205,9 +210,8 @@ def estimate(
     and the requested error if there is one. ValueError if no model of an arm could be trained, so that there is nothing
     to score.
     """
-    # 1. Remove what killed runs left, and prepare what jobs read.
+    # 1. Prepare what jobs read.
     config, store = bank.config, bank.store
-    store.folder.remove_temporary_files()
     write_copies_table(store, bank.copies)
     shared = prepare_arms(bank, pool, device)
     started = time.perf_counter()

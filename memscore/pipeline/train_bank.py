@@ -10,7 +10,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from cluster.pool import Failure, Pool
+from cluster.pool import Failure, Pool, RepeatedFailure
 from memscore.data.splits import Splits, join_images
 from memscore.pipeline.jobs import (
     ORIGINAL,
@@ -106,7 +106,7 @@ def train_missing(
     # everything is checked for all arms before the first job starts
     for arm in arms:
         missing = find_missing_models(store, arm, count, summary, events=events)
-        check_smallest_subset(store, arm, missing, shared)
+        check_smallest_subset(store, arm, missing, shared.clusters)
         jobs += build_bank_jobs(store, arm, missing, events=events, device=device)
         if count_first_models(arm) <= count:
             waiting[arm.name] = (arm, {m for m in missing if m < count_first_models(arm)})
@@ -196,8 +196,13 @@ def compute_missing_proxies(store: Store, jobs: Iterable[ProxyJob], shared: Shar
     """Run those jobs whose files are missing; return failed job -> reason, which the next run tries again."""
     summary, missing = TrainingSummary(), [job for job in jobs if not is_proxy_stored(store, job)]
     require_all_trainable(store, missing)
-    for job, result in pool.run(run_proxy_job, missing, shared):
-        record_result(store, summary, [job.name], result)
+    untried = {job.name for job in missing}
+    try:
+        for job, result in pool.run(run_proxy_job, missing, shared):
+            untried.discard(job.name)
+            record_result(store, summary, [job.name], result)
+    except RepeatedFailure as error:  # the scores of a bank need no proxy
+        summary.failed |= dict.fromkeys(sorted(untried), str(error))
     return summary.failed
 
 
@@ -274,12 +279,12 @@ def split_into_groups(models: list[int], size: int, block: int) -> Iterator[tupl
         yield from (tuple(group[start : start + size]) for start in range(0, len(group), size))
 
 
-def check_smallest_subset(store: Store, arm: Arm, models: list[int], shared: SharedData) -> None:
+def check_smallest_subset(store: Store, arm: Arm, models: Sequence[int], clusters: np.ndarray | None) -> None:
     """Raise before training starts if a batch does not fit into the smallest subset of the first block of models."""
     n_train = store.manifest.split_sizes[0]
     if models:
         first = models[: arm.block or 1]
-        smallest = compute_min_subset_size(arm, first, n_train, shared.clusters, seed=store.manifest.seed)
+        smallest = compute_min_subset_size(arm, first, n_train, clusters, seed=store.manifest.seed)
         check_batch_size(read_recipe(store).batch, smallest, n_train)
 
 
@@ -308,7 +313,7 @@ def train_until_precise(
     """
     summary = TrainingSummary()
     missing = find_missing_models(store, arm, maximum, summary, events=events)
-    check_smallest_subset(store, arm, missing, shared)
+    check_smallest_subset(store, arm, missing, shared.clusters)
     done, stop = 0, min(count_first_models(arm), maximum)
     counts = np.zeros((4, store.manifest.split_sizes[0]), np.int64)
     earlier = 0  # models of earlier steps of this run

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from pyarrow import fs
 
+from cluster.leftovers import OWNER, is_owner_dead, make_owner
 from memscore.store.remote import (
     OBJECT_STORES,
     RETRY_S,
@@ -30,21 +31,21 @@ from memscore.store.remote import (
     wrap_with_retries,
 )
 
-TEMPORARY_NAME = re.compile(r"\..+~(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]+\.scratch")
+TEMPORARY_NAME = re.compile(rf"\..+~{OWNER}~[0-9a-f]+\.scratch")
 ABANDONED_AFTER_S = 3600
 NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 T = TypeVar("T")
 
 
 def make_temporary_name(name: str) -> str:
-    """Return a unique temporary file name that holds the host and process id of its writer."""
-    return f".{name}~{socket.gethostname()}~{os.getpid()}~{secrets.token_hex(8)}.scratch"
+    """Return a unique temporary file name that says which process writes it."""
+    return f".{name}~{make_owner()}~{secrets.token_hex(8)}.scratch"
 
 
 def is_abandoned(path: Path) -> bool:
     """Return whether the writer of a temporary file is dead, or has not written for an hour."""
     writer = TEMPORARY_NAME.fullmatch(path.name)
-    if writer and writer["host"] == socket.gethostname() and not Path(f"/proc/{writer['pid']}").exists():
+    if writer and is_owner_dead(writer):
         return True
     try:
         return time.time() - path.stat().st_mtime > ABANDONED_AFTER_S
@@ -201,8 +202,7 @@ class Folder:
         """
         if not self.local:
             return 0
-        paths = [path for pattern in (".*.scratch", "*/.*.scratch") for path in Path(self.root).glob(pattern)]
-        abandoned = [path for path in paths if is_abandoned(path)]
+        abandoned = [path for path in Path(self.root).rglob(".*.scratch") if is_abandoned(path)]
         for path in abandoned:
             path.unlink(missing_ok=True)
         return len(abandoned)

@@ -5,10 +5,13 @@ Errors that may pass (a full disk, an unreachable server) are retried, and the f
 
 import errno
 import logging
+import math
 import os
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +24,12 @@ CONNECT_TIMEOUT_S = 3.0
 REQUEST_TIMEOUT_S = 5.0
 REQUEST_ATTEMPTS = 2
 """Attempts that pyarrow makes for one request. By default it makes dozens, 100 s for a frozen server; `retry` waits."""
+SLOW_S = 10.0
+"""Seconds after which an attempt that has not ended is reported.
+
+A request with a body fails on a frozen server after some 23 s and not after 10: curl compares the average of the last
+seconds with its limit, and the body counts in it.
+"""
 RETRY_S = 300.0
 """How long a full disk or an unreachable server is retried in the middle of a run, in seconds."""
 PERMANENT_ERRNOS = {
@@ -60,7 +69,8 @@ class WriteFailed(StoreUnavailable):
 def retry(attempt: Callable[[], T], path: str, retry_s: float, *, read: bool = False) -> T:
     """Call attempt until it succeeds, with growing waits, as long as its errors may pass.
 
-    The first error is logged at once.
+    The first error is logged at once, and an attempt that has not ended after SLOW_S seconds. Nothing is logged where
+    retry_s is 0.
 
     Args:
         attempt: writes a file, or reads one.
@@ -76,14 +86,23 @@ def retry(attempt: Callable[[], T], path: str, retry_s: float, *, read: bool = F
         StoreUnavailable: reading failed for retry_s, or with an error that retrying cannot fix.
         WriteFailed: the same for writing.
     """
-    start, wait_s, warned = time.monotonic(), 0.1, False
+    start, wait_s = time.monotonic(), 0.1
+    warning = _FirstWarning()
     verb, error_type = ("read", StoreUnavailable) if read else ("write", WriteFailed)
     stopped, continues = ("this command", "it goes on") if read else ("the run", "the run goes on")
     kept_files = "stored files are kept" if read or DERIVED_PATH.search(path) else "finished models are kept"
+    limit = f"{retry_s / 60:g} minutes" if retry_s >= 60 else f"{retry_s:g} s"
+    slow = (
+        "%s %s has taken %g s and has not ended. Bring its server back if it does not answer: %s stops after %s, %s; %s"
+    )
     while True:
         try:
-            result = attempt()
-            if warned:
+            with warning.after(
+                SLOW_S if retry_s else math.inf,
+                *(slow, "reading" if read else "writing", path, SLOW_S, stopped, limit, continues, kept_files),
+            ):
+                result = attempt()
+            if warning.was_given:
                 done = "read" if read else "written"
                 _log.warning("%s is %s after all, %.0f s later; %s", path, done, time.monotonic() - start, continues)
             return result
@@ -95,20 +114,47 @@ def retry(attempt: Callable[[], T], path: str, retry_s: float, *, read: bool = F
             tried_s = time.monotonic() - start
             reason = summarize_error(error)
             if _is_permanent(error) or tried_s + wait_s > retry_s:
-                tried = f" (tried for {tried_s:.0f} s)" if warned else ""
+                tried = f" (tried for {tried_s:.0f} s)" if warning.was_given else ""
                 stays = f"{kept_files}: " if retry_s else ""
                 raise error_type(f"cannot {verb} {path}: {reason}{tried}; {stays}{_hint(error, retry_s)}") from error
-            if not warned:
-                warned = True
-                _log.warning(
-                    "cannot %s %s: %s; it is tried again for %s, then %s stops. %s, and %s; %s",
-                    *(verb, path, reason, f"{retry_s / 60:g} minutes" if retry_s >= 60 else f"{retry_s:g} s"),
-                    stopped,
-                    "Free some space, or make the store writable" if get_errno(error) else "Bring its server back",
-                    *(continues, kept_files),
-                )
+            warning.give(
+                "cannot %s %s: %s; it is tried again for %s, then %s stops. %s, and %s; %s",
+                *(verb, path, reason, limit, stopped),
+                "Free some space, or make the store writable" if get_errno(error) else "Bring its server back",
+                *(continues, kept_files),
+            )
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, 10)
+
+
+class _FirstWarning:
+    """Logs a warning once, also from a thread while an attempt does not end."""
+
+    def __init__(self) -> None:
+        self.was_given = False
+        self._lock = threading.Lock()
+
+    def give(self, *message: Any) -> None:
+        """Log the message, a format and its values, unless a warning was given."""
+        with self._lock:
+            is_first, self.was_given = not self.was_given, True
+        if is_first:
+            _log.warning(*message)
+
+    @contextmanager
+    def after(self, seconds: float, *message: Any) -> Generator[None, None, None]:
+        """Give the warning if the block lasts longer."""
+        # A thread for each attempt takes 0.1 ms, far less than a write that is synced or a request.
+        if self.was_given or math.isinf(seconds):
+            yield
+            return
+        timer = threading.Timer(seconds, self.give, message)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def summarize_error(error: Exception) -> str:

@@ -2,13 +2,15 @@
 
 import os
 import re
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyarrow import fs
 
 from memscore.store.file_kinds import FILE_KINDS, find_kind, split_scenario
-from memscore.store.filesystem import TEMPORARY_NAME, Folder
+from memscore.store.filesystem import TEMPORARY_NAME, Folder, acquire_lock
 from memscore.store.json_records import read_record
 from memscore.store.manifest import CorruptManifest, Manifest
 from memscore.store.stored_files import HASH, SCENARIOS
@@ -20,6 +22,15 @@ KEYED_FOLDERS = ("weights/", "outputs/", "events/", "receipts/", "rebuilt/", "fa
 """Folders whose files may be of an oracle or an unlearned model, by the hash that their names begin with."""
 LAST = ("manifest.json", "lock")
 """What is removed last, so that an interrupted removal leaves a store that can be removed."""
+IDENTITY = {
+    *("manifest.json", "data.json", "examples.parquet", "clusters.parquet", "duplicates.parquet"),
+    *("progress.json", "run.log", "run.old.log", "lock"),
+}
+IDENTITY_FOLDERS = ("arms/", "weights/")
+"""What a store holds before its first result: what the bank is, and what says that a command began.
+
+Weights are start weights there: those of a model follow its receipt.
+"""
 FOREIGN_NAMED = 3
 
 
@@ -89,6 +100,36 @@ def remove_if_empty(place: str) -> None:
         is_empty = not any(entries)
     if is_empty:
         os.rmdir(place)
+
+
+@contextmanager
+def remove_if_refused(folder: Folder) -> Generator[None, None, None]:
+    """Remove the store that the block created if it raises before it stored anything but what the store is.
+
+    So a command that is refused leaves no store behind, which would refuse the corrected command as another bank's.
+    Ctrl-C leaves it: the same command goes on.
+    """
+    if folder.exists("manifest.json", retry_s=0):
+        yield
+        return
+    # An empty folder of the user's stays; an object store has none to remove.
+    existed = not folder.local or Path(folder.root).exists()
+    try:
+        yield
+    except Exception:
+        # What cannot be removed, as on a disk that fails, stays: the error of the block says more.
+        with suppress(OSError, ValueError):
+            if folder.exists("manifest.json", retry_s=0):
+                with acquire_lock(folder):
+                    remove_identity(folder, whole=not existed)
+        raise
+
+
+def remove_identity(folder: Folder, *, whole: bool) -> None:
+    """Remove a store that holds nothing but what it is; `whole`: and its folder. The caller holds the lock."""
+    removal = plan_removal(folder, trials_only=False)
+    if all(path in IDENTITY or path.startswith(IDENTITY_FOLDERS) for path in removal.paths):
+        remove_files(folder, removal, whole=whole)
 
 
 def require_store(folder: Folder) -> None:

@@ -6,13 +6,14 @@ and write each kind stand here, which is why the file is long; the module of eac
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from cluster.leftovers import remove_leftovers
 from memscore.choices import validate_choice
 from memscore.score_registry import get_estimator_version, make_alias, resolve_alias
 from memscore.store.block_reader import Block, read_blocks, read_columns, require_ascending, resolve_slice
@@ -151,9 +152,16 @@ class Store:
         """Location of the store, in the form that open reads."""
         return self.folder.url
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Lock the store; BlockingIOError names the process that holds it. None on object stores."""
-        return acquire_lock(self.folder)
+    @contextmanager
+    def lock(self) -> Generator[None, None, None]:
+        """Lock the store; BlockingIOError names the process that holds it. None on object stores.
+
+        What killed runs left is removed, in the store and in the folder for temporary files.
+        """
+        with acquire_lock(self.folder):
+            self.folder.remove_temporary_files()
+            remove_leftovers()
+            yield
 
     def examples(self) -> pa.Table:
         """Read one row for each row of a shard: row, id, split, label, label_true, cluster."""

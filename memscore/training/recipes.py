@@ -12,7 +12,7 @@ from memscore.choices import validate_choice, validate_choice_or_function
 from memscore.store.json_records import SINCE
 from memscore.training.user_training import call_schedule, hash_training_source
 from memscore.units import format_count, format_value
-from memscore.user_functions import describe_user_error, import_user_object, is_user_function
+from memscore.user_functions import explain_user_error, import_user_object, is_user_function
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "steps")
@@ -358,10 +358,8 @@ def get_recipe(name: str) -> Recipe:
     meaning = "a memscore.training.recipes.Recipe, or a function without arguments that returns one"
     recipe = import_user_object("recipe", name, meaning)
     if callable(recipe):
-        try:
+        with explain_user_error("recipe", name):
             recipe = recipe()
-        except Exception as error:
-            raise ValueError(describe_user_error("recipe", name, error)) from error
     if not isinstance(recipe, Recipe):
         raise ValueError(f"recipe {name} must be {meaning}; got {type(recipe).__name__}")
     return recipe

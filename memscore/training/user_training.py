@@ -9,8 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from memscore.user_functions import (
-    UserFunctionError,
-    describe_user_error,
+    explain_user_error,
     hash_user_source,
     import_user_function,
     require_same_source,
@@ -48,11 +47,9 @@ def call_schedule(name: str, recorded: str, progress: float) -> float:
         ValueError: it gives something else, or its source is not the recorded one.
     """
     function = load_training_function("schedule", name, recorded)
-    try:
+    with explain_user_error("schedule", name):
         factor = function(progress)
         valid = 0 <= float(factor) < math.inf
-    except Exception as error:
-        raise UserFunctionError(describe_user_error("schedule", name, error)) from error
     if not valid:
         raise ValueError(f"schedule {name} must return a finite factor of 0 or more, got {factor} at {progress:g}")
     return float(factor)
@@ -85,20 +82,8 @@ class UserOptimizer:
 
     def step(self) -> None:
         """Take one step; ValueError with the user's line if it fails."""
-        try:
+        with explain_user_error("optimizer", self.name):
             self.optimizer.step()
-        except Exception as error:
-            # The pool has its own remedies for a GPU without memory and a GPU that failed.
-            if is_device_fault(error):
-                raise
-            raise UserFunctionError(describe_user_error("optimizer", self.name, error)) from error
-
-
-def is_device_fault(error: Exception) -> bool:
-    """Return whether a GPU is at fault: it has no memory left, or can no longer be used."""
-    from cluster.device_errors import is_broken_device, is_memory_shortage  # status reads recipes without workers' code
-
-    return is_memory_shortage(error) or is_broken_device(error)
 
 
 def build_user_optimizer(model: "nn.Module", recipe: Any) -> UserOptimizer:
@@ -113,12 +98,8 @@ def build_user_optimizer(model: "nn.Module", recipe: Any) -> UserOptimizer:
     from torch.optim import Optimizer  # the first import in a process takes most of a second
 
     function = load_training_function("optimizer", recipe.optimizer, recipe.optimizer_sha256)
-    try:
+    with explain_user_error("optimizer", recipe.optimizer):
         optimizer = function(model.parameters(), recipe.lr, recipe)
-    except Exception as error:
-        if is_device_fault(error):
-            raise
-        raise UserFunctionError(describe_user_error("optimizer", recipe.optimizer, error)) from error
     if not isinstance(optimizer, Optimizer):
         raise ValueError(f"optimizer {recipe.optimizer} must return a torch.optim.Optimizer, got {optimizer!r:.80}")
     if not all("lr" in group for group in optimizer.param_groups):

@@ -21,6 +21,7 @@ class Workers(SerialPool):
     workers = 2
 
     def __init__(self):
+        super().__init__()
         self.given, self.opened, self.closed, self.released = [], 0, 0, 0
         self.setbacks, self.busy = {"worker": 1}, 2
 

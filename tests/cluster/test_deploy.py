@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tomllib
@@ -165,6 +166,45 @@ def test_the_local_script_opens_no_dashboard_without_a_token(host, tmp_path):
     assert done.returncode == 2
     assert f"a dashboard on {host} with RAY_AUTH_MODE=disabled lets whoever reaches it run code here" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def fake_ray(tmp_path):
+    """A PATH whose ray starts nothing, and writes down what it was asked for; skipped where a dashboard runs."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 8265)) == 0:
+            pytest.skip("port 8265 is in use")
+    (tmp_path / "bin").mkdir()
+    ray_script = tmp_path / "bin" / "ray"
+    ray_script.write_text(f'#!/bin/bash\necho "$@" >> {tmp_path}/asked\n')
+    ray_script.chmod(0o755)
+    return f"{tmp_path / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_up_makes_a_token_file_that_is_missing_and_protects_one_that_is_there(fake_ray, exists, tmp_path):
+    token = tmp_path / "keys" / "token"
+    if exists:
+        token.parent.mkdir()
+        token.write_text("0123456789abcdef" * 4)
+        token.chmod(0o644)
+    done = run_local_script("up", "1", "1", PATH=fake_ray, RAY_PORT="64124", RAY_AUTH_TOKEN_PATH=str(token))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert re.fullmatch(r"[0-9a-f]{64}", token.read_text())
+    assert (token.read_text() == "0123456789abcdef" * 4) == exists
+    assert (tmp_path / "asked").read_text().startswith("start --head --port 64124")
+
+
+def test_up_says_where_a_token_cannot_be_written_and_starts_nothing(fake_ray, tmp_path):
+    (tmp_path / "file").touch()
+    done = run_local_script("up", PATH=fake_ray, RAY_PORT="64124", RAY_AUTH_TOKEN_PATH=str(tmp_path / "file" / "token"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: the token cannot be written to {tmp_path}/file/token; give another RAY_AUTH_TOKEN_PATH, or make its "
+        "folder writable\n"
+    )
+    assert not (tmp_path / "asked").exists()
 
 
 def test_down_stops_what_up_started_and_nothing_else():

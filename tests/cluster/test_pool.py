@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from cluster.pool import Failure, Pool, RunStopped, SerialPool, format_error
+from cluster.pool import Failure, FailureCounter, Pool, RepeatedFailure, RunStopped, SerialPool, format_error
 from tests.fixtures import jobs
 
 
@@ -35,6 +35,78 @@ def test_a_job_that_raises_is_a_failure_and_the_others_go_on(pool):
     assert isinstance(failure, Failure)
     assert (failure.error, failure.kind, failure.attempts) == ("ValueError: three is not allowed", "exception", 1)
     assert "double_or_raise" in failure.traceback
+
+
+def test_sys_exit_and_exceptions_that_are_no_exception_are_failures_and_the_others_go_on(pool):
+    outcomes = dict(pool.run(jobs.end_in_other_ways, ["a", "sys.exit", "other", "generator", "b"]))
+    assert (outcomes.pop("a"), outcomes.pop("b")) == ("a", "b")
+    assert {job: (failure.error, failure.kind) for job, failure in outcomes.items()} == {
+        "sys.exit": ("SystemExit: 5", "exception"),
+        "other": ("NoException: not one of Exception", "exception"),
+        "generator": ("GeneratorExit", "exception"),
+    }
+    assert "end_in_other_ways" in outcomes["sys.exit"].traceback
+
+
+def test_a_run_stops_where_its_first_jobs_all_fail_in_the_same_way(pool):
+    """Numbers, addresses and quoted names differ from job to job."""
+    outcomes = []
+    with pytest.raises(
+        RepeatedFailure, match=r"first \d jobs.* all failed in the same way.*ValueError: .*--keep-going"
+    ):
+        outcomes.extend(pool.run(jobs.always_raise, range(400)))
+    # a job that another worker has tried too counts twice
+    assert sum(outcome.attempts for _, outcome in outcomes) in {8, 9}
+    assert all(isinstance(outcome, Failure) for _, outcome in outcomes)
+    assert list(pool.run(jobs.double, [5])) == [(5, 10)]
+
+
+def test_a_run_goes_on_once_a_job_has_succeeded(pool):
+    outcomes = dict(pool.run(jobs.raise_from_the_second_on, range(20)))
+    assert len(outcomes) == 20
+    assert outcomes.pop(0) == 0
+    assert all(isinstance(outcome, Failure) for outcome in outcomes.values())
+
+
+def test_a_run_that_is_to_keep_going_tries_every_job():
+    outcomes = list(SerialPool(keep_going=True).run(jobs.always_raise, range(20)))
+    assert [job for job, _ in outcomes] == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "n_workers", "n_counted"),
+    [
+        ([Failure(error=f"ValueError: {k}") for k in range(30)], 10, 20),
+        ([Failure(error="died", kind="worker", attempts=3)] * 30, 2, 3),
+        ([Failure(error="lost", kind="node", attempts=10)] * 30, 2, 3),
+        ([Failure(error="a"), *[Failure(error="b")] * 29], 2, None),
+        ([Failure(error="a", kind="memory"), *[Failure(error="a")] * 29], 2, None),
+        ([*[Failure(error="a")] * 7, "result", *[Failure(error="a")] * 22], 2, None),
+    ],
+)
+def test_failures_are_counted_by_attempts_while_all_are_the_same(outcomes, n_workers, n_counted):
+    counter = FailureCounter(lambda: n_workers, keep_going=False)
+    recorded = []
+
+    def record_all():
+        for outcome in outcomes:
+            recorded.append(outcome)
+            counter.record(outcome)
+
+    if n_counted is None:
+        record_all()
+    else:
+        with pytest.raises(RepeatedFailure):
+            record_all()
+    assert len(recorded) == (n_counted or len(outcomes))
+
+
+def test_ctrl_c_in_a_serial_job_reaches_the_caller():
+    def interrupt(job, shared):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(SerialPool().run(interrupt, range(3)))
 
 
 def test_shared_arrays_arrive_read_only_and_stay_writeable_here(pool):

@@ -14,7 +14,7 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from cluster.pool import Failure
+from cluster.pool import Failure, RepeatedFailure
 from tests.fixtures import jobs
 
 pytestmark = pytest.mark.ray
@@ -87,7 +87,7 @@ def test_a_stack_that_kills_its_workers_is_split_and_only_the_faulty_part_fails(
     assert outcomes == {jobs.Stack((0,), faulty=1): (0,), jobs.Stack((3, 4)): (3, 4)}
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.attempts) == ("worker", 2)
-    assert failure.error == "its worker process died"
+    assert failure.error.startswith("its worker process died: killed by a signal")
     assert "SYSTEM_ERROR" in failure.traceback  # Ray's own description
     assert pool.setbacks == {"worker": 4}  # two as a stack, two as a part
 
@@ -277,3 +277,12 @@ def test_of_more_workers_than_fit_plans_count_those_that_fit(ray_pool):
 
 def test_without_a_number_there_is_a_worker_a_cpu(ray_pool):
     assert ray_pool().workers == 2
+
+
+@pytest.mark.slow
+def test_a_run_whose_jobs_all_end_their_worker_stops_after_three_of_them(ray_pool):
+    """Each with all its attempts, which take seconds: eight are enough, here of three each."""
+    outcomes = []
+    with pytest.raises(RepeatedFailure, match=r"the first 3 jobs \(9 attempts\) all failed .* its worker process died"):
+        outcomes.extend(ray_pool(workers=2).run(jobs.always_die, range(16)))
+    assert [failure.attempts for _, failure in outcomes] == [3, 3, 3]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cluster.pool import Failure, RunStopped
+from cluster.pool import Failure, RepeatedFailure, RunStopped
 from cluster.search import ConfigSampler, SerialSearch
 from cluster.search_space import Search
 from tests.fixtures import jobs, objectives
@@ -66,6 +66,20 @@ def test_a_function_that_raises_is_a_failure_and_the_others_go_on():
     assert isinstance(failure, Failure)
     assert (failure.error, failure.kind, failure.attempts) == ("ValueError: two is not allowed", "exception", 1)
     assert "raise_at_two" in failure.traceback
+
+
+def test_a_search_whose_first_evaluations_all_fail_in_the_same_way_ends_unless_it_is_to_keep_going():
+    def fail(job, values, shared):
+        raise SystemExit(f"x is {values['x']}")
+
+    results = Results()
+    searches = [Search(name="a", space=UNIT, budget=12, job=None), Search(name="b", space=UNIT, budget=12, job=None)]
+    with pytest.raises(RepeatedFailure, match="first 8 jobs all failed in the same way"):
+        SerialSearch().search(fail, searches, None, results)
+    assert len(results) == 8
+    results.clear()
+    SerialSearch(keep_going=True).search(fail, searches, None, results)
+    assert len(results) == 24
 
 
 def test_an_answer_without_an_objective_is_a_failure():

@@ -55,6 +55,14 @@ BAD = {
     "workers": ("--workers 2", r"--pool serial is this process alone; leave out --workers"),
     "no workers": ("--pool ray --workers 0", r"--workers must be 1 or more, got 0"),
     "scheme": (f"{SMALL} --store nowhere://x", r"cannot open nowhere://x"),
+    "proxy": (f"{SMALL} --proxies agreement", r"unknown proxy 'agreement'"),
+    "proxies": (f"{SMALL} --proxies holdout --validation 0", r"validation"),
+    "attack": (f"{SMALL} --attacks lirra", r"unknown attack 'lirra'; did you mean 'lira'\?"),
+    "precision": (f"{SMALL} --precision tf32 --device cpu", r"tf32"),
+    "batch of clusters": (
+        "--train-limit 300 --models 64 --originals 0 --epochs 1 --arch mlp-8 --batch 149",
+        r"a batch of 149 is larger than the smallest subset, \d+ of 300",
+    ),
     "module": (
         f"{SMALL} --arch no_such_module:network",
         "there is no module no_such_module; run the comm",
@@ -78,6 +86,8 @@ def test_bad_input_is_one_line(flags, line, small, tmp_path, capsys):
     )
     assert re.search(line, output), output
     assert contents(small) == before
+    # a model that failed is a result
+    assert (tmp_path / "store").exists() == ("1e30" in flags)
 
 
 @pytest.mark.parametrize("pool", [SERIAL, "--pool ray"])
@@ -134,3 +144,30 @@ def test_a_submitted_job_refuses_a_store_that_would_be_lost_with_its_folder(tmp_
     assert "the store banks/digits-mlp-" in refused(*here(f"{SMALL} {SERIAL}", capsys))
     assert os.listdir(tmp_path) == []
     assert here(f"{SMALL} {SERIAL} --store {tmp_path}/bank", capsys)[0] == 0
+
+
+def test_a_refused_command_leaves_an_empty_folder_of_the_user_s_as_it_was(tmp_path, monkeypatch, capsys):
+    """Also where what refuses it comes after the store was created."""
+
+    def refuse(*arguments):
+        raise ValueError("something is found late")
+
+    monkeypatch.setattr("memscore.pipeline.runner.count_queries", refuse)
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "new"):
+        line = refused(*here(f"{SMALL} {SERIAL} --store {tmp_path / name}", capsys))
+        assert line == "error: something is found late"
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
+def test_a_refused_command_leaves_a_store_with_results_and_what_is_not_its_own(small, tmp_path, monkeypatch, capsys):
+    before = {path for path in small.rglob("*") if path.is_file()}
+    monkeypatch.setattr("memscore.pipeline.runner.count_queries", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        here(f"{SMALL} {SERIAL} --store {small}", capsys)
+    assert {path for path in small.rglob("*") if path.is_file()} == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(ZeroDivisionError):
+        here(f"{SMALL} {SERIAL} --store {tmp_path / 'mine'}", capsys)
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"

@@ -4,13 +4,16 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import pyarrow.parquet as pq
 import pytest
 
+from memscore import attack
 from memscore.estimate import main
 from memscore.store.store import Store
 from tests.conftest import TOKEN
@@ -108,6 +111,71 @@ def test_a_killed_driver_goes_on_where_it_was(calm, moment, ray_cluster, tmp_pat
     assert len(again) <= 2  # at most those in flight
     assert not {f"{name.removesuffix('.parquet')}.json" for name in kept} & again
     assert pq.read_table(store / "models.parquet").num_rows == MODELS + 1
+
+
+ROUNDS = int(os.environ.get("MEMSCORE_KILL_ROUNDS", "3"))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_a_bank_that_was_killed_again_and_again_is_the_calm_serial_one(calm, number, tmp_path):
+    """Each round kills a worker, the driver while models are missing, and the driver while it scores."""
+    random_number = random.Random(number)
+    store = tmp_path / "store"
+    flags = f"{SLOW} {RAY} --store {store}"
+
+    def run_until(count):
+        process = start(tmp_path, flags)
+        wait_for_shards(store, count, lambda: process.poll() is None, 400)  # Ray starts anew on a busy machine
+        time.sleep(random_number.uniform(0, 0.3))
+        return process
+
+    process = run_until(random_number.randint(1, MODELS // 3))
+    last = max((store / "receipts").glob("[!.]*.json"), key=os.path.getmtime)
+    with suppress(ProcessLookupError):
+        os.kill(process_of(last.read_bytes()), signal.SIGKILL)
+    wait_for_shards(store, min(len(shards(store)) + 2, MODELS - 2), lambda: process.poll() is None, 400)
+    process.kill()
+    process.communicate()
+    process = run_until(MODELS)
+    process.kill()
+    process.communicate()
+    code, output = ended(start(tmp_path, flags))
+    assert code == 0, output
+    assert contents(store) == calm
+    assert [path for path in store.rglob(".*") if path.is_file()] == []
+    assert not (store / "failures").exists() or not list((store / "failures").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pause_s", [0.0, 0.5, 1.0])
+def test_a_driver_killed_while_it_scores_goes_on_to_the_same_scores(calm, pause_s, tmp_path, capsys):
+    store = tmp_path / "store"
+    process = start(tmp_path, f"{SLOW} {SERIAL} --store {store}")
+    wait_for_shards(store, MODELS, lambda: process.poll() is None)
+    time.sleep(pause_s)
+    process.kill()
+    process.communicate()
+    assert here(f"{SLOW} {SERIAL} --store {store}", capsys)[0] == 0
+    assert contents(store) == calm
+
+
+@pytest.mark.slow
+def test_an_audit_that_is_killed_leaves_the_store_as_it_was_and_can_be_repeated(calm, tmp_path, capsys):
+    store = tmp_path / "store"
+    assert here(f"{SLOW} {SERIAL} --store {store}", capsys)[0] == 0
+    [weights] = (store / "weights").glob("*.safetensors")
+    words = ["attack", str(store), "--model", str(weights), "--arch", "cnn-4-8"]
+    for _ in range(2):
+        code = f"import sys; from memscore.__main__ import main; sys.exit(main({words!r}))"
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"HOME": str(tmp_path)})
+        time.sleep(random.uniform(3, 8))
+        process.kill()
+        process.wait()
+        assert contents(store) == calm
+    assert attack.main(words[1:]) == 0
+    assert contents(store) == calm
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(calm, moment, tmp_path, capsys):

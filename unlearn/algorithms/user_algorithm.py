@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cluster.device_errors import is_broken_device, is_memory_shortage
-from memscore.user_functions import UserFunctionError, describe_user_error, import_user_function
+from memscore.user_functions import explain_user_error, import_user_function
 from unlearn.algorithms.entry import Algorithm
 from unlearn.optimization.loop import TrainingDiverged, UnlearningLoop, UnlearningLoopConfig, copy_model
 from unlearn.problem import BatchSampler, ExampleSet
@@ -119,7 +118,7 @@ def _find_config(name: str, function: Callable[..., Any], *, takes_config: bool)
         return NoConfig
     try:
         config = getattr(function, "Config", None) or get_type_hints(function).get("config")
-    except Exception as error:
+    except Exception as error:  # of names that are looked up, not of a function that is called
         raise ValueError(f"{KIND} {name}: its annotations cannot be read: {error}") from error
     if not (isinstance(config, type) and is_dataclass(config)):
         raise ValueError(
@@ -199,18 +198,11 @@ def run_user_algorithm(
     may_change = steps or not draws_itself
     # Training mode where the function changes the copy, as torch users expect; theta_o is in evaluation mode.
     theta.train(may_change)
-    try:
+    with explain_user_error(KIND, name, error_type=UserAlgorithmError, passing=(TrainingDiverged, UserAlgorithmError)):
         result = function(theta, arguments["retain"], arguments["forget"], **more)
         if steps:
             loop = UnlearningLoop(theta, config, step_callback=options["step_callback"])
             result = loop.run(_check_losses(name, result))
-    except (TrainingDiverged, UserAlgorithmError):
-        raise
-    except Exception as error:
-        # The pool has its own remedies for a GPU without memory and a GPU that failed.
-        if is_memory_shortage(error) or is_broken_device(error):
-            raise
-        raise UserAlgorithmError(describe_user_error(KIND, name, error)) from error
     if not may_change and _find_difference(theta, theta_o, values=True):
         raise UserAlgorithmError(
             f"{KIND} {name} changed theta_o ({_find_difference(theta, theta_o, values=True)}), which is needed again; "

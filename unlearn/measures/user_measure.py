@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from memscore.user_functions import UserFunctionError, describe_user_error, import_user_function
+from memscore.user_functions import explain_user_error, import_user_function
 from unlearn.measures.inputs import HELD_OUT_SPLITS, Best, Column, Measure
 
 KIND = "measure"
@@ -62,10 +62,8 @@ def _describe_measure(name: str, function: Callable[..., Any]) -> Measure:
     )
 
     def measure(inputs: Any) -> dict[str, float]:
-        try:
+        with explain_user_error(KIND, name):
             values = function(inputs)
-        except Exception as error:
-            raise UserFunctionError(describe_user_error(KIND, name, error)) from error
         if isinstance(values, Mapping):
             columns = {f"{stem}_{key}": value for key, value in values.items()}
         else:

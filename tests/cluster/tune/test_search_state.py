@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster.pool import Failure
+from cluster.pool import Failure, FailureCounter, RepeatedFailure
 from cluster.search import ConfigSampler
 from cluster.search_space import Search
 
@@ -28,11 +28,12 @@ def state(state_module):
     return state_module.SearchState(
         ConfigSampler([search], "random"),
         lambda *result: None,
-        log_collector=None,
+        log_collector=SimpleNamespace(poll=lambda: None),
         count_fitting=lambda: 3,
         setbacks=Counter(),
         wait_s=math.inf,
         silence_s=math.inf,
+        failure_counter=FailureCounter(lambda: 3, keep_going=False),
     )
 
 
@@ -83,6 +84,11 @@ def test_a_worker_that_ended_itself_says_why(state_module, state, caplog, kind, 
     ("text", "kind", "line"),
     [
         ("ray.exceptions.ActorDiedError: The actor died", "worker", "its worker process died"),
+        (
+            "ActorDiedError: Worker exits unexpectedly. Worker exits with an exit code 5.",
+            "worker",
+            "its worker process died with exit code 5",
+        ),
         ("the node was running low on memory", "memory", "its node ran low on memory and Ray killed the worker"),
     ],
 )
@@ -136,3 +142,13 @@ def test_replaced_workers_are_bounded(state_module, state):
         end(state, str(k), f"worker {k}", raised=False)
     assert not state.may_replace
     assert state.setbacks == {"exception": 10}
+
+
+def test_a_search_whose_first_evaluations_all_fail_in_the_same_way_ends(state, state_module):
+    for k in range(8):
+        assert begin(state, str(k))
+        end(state, str(k), k, raised=True)
+    with pytest.raises(state_module.SearchEnded):
+        state.update()
+    assert isinstance(state.stop, RepeatedFailure)
+    assert state.n_ended == 8

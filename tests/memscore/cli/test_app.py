@@ -141,3 +141,105 @@ def test_sigterm_is_the_process_s_again_after_a_command():
     before = signal.getsignal(signal.SIGTERM)
     assert run_command(lambda: 0) == 0
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+AGAIN = """
+import os, signal, sys, time
+from memscore.cli.app import run_command
+from memscore.cli.stop_signals import quiet_interrupt
+quiet_interrupt()
+class Late:
+    def __init__(self):
+        self.kill, self.pid = os.kill, os.getpid()
+    def __del__(self):  # of a module that Python clears as it ends
+        self.kill(self.pid, signal.SIGINT)
+        sum(range(1000))
+late = Late()
+def work():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(30)
+    finally:
+        time.sleep(PAUSE)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        print("released", flush=True)
+sys.exit(run_command(work, "on it goes"))
+"""
+
+
+def run_python(code, **options):
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+def test_a_second_ctrl_c_within_a_second_is_ignored_and_one_while_python_ends_is_silent():
+    done = run_python(AGAIN.replace("PAUSE", "0.05"))
+    # in the last moments of a process the signal has its effect without Python; a shell reports that as 130 too
+    assert done.returncode in {130, -signal.SIGINT}
+    assert (done.stdout, done.stderr) == ("released\n", "on it goes\n")
+
+
+def test_a_later_second_ctrl_c_ends_the_command_at_once():
+    done = run_python(AGAIN.replace("PAUSE", "1.1"))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted again: ended at once\n")
+
+
+LOST = """
+import os, signal, sys, time
+from memscore.cli.app import run_command
+class Callback:
+    def __del__(self):  # an exception here is only printed
+        os.kill(os.getpid(), signal.SIGINT)
+        sum(range(1000))
+def work():
+    callback = Callback()
+    del callback
+    time.sleep(30)
+sys.exit(run_command(work, "on it goes"))
+"""
+
+
+def test_a_ctrl_c_that_python_could_only_print_is_not_lost():
+    done = run_python(LOST)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "on it goes\n")
+
+
+def test_sighup_comes_up_like_sigterm_and_is_one_line_and_129():
+    done = run_python(TERM.replace("SIGTERM", "SIGHUP"))
+    assert (done.returncode, done.stdout, done.stderr) == (129, "released\n", "on it goes\n")
+
+
+def test_a_terminal_that_is_gone_ends_a_command_in_order(tmp_path):
+    """Writing to it fails, so that not even an error could be printed."""
+    code = f"""
+import os, sys, time
+from pathlib import Path
+from memscore.cli.app import run_command
+def work():
+    try:
+        print("ready", flush=True)
+        time.sleep(30)
+    finally:
+        print("releasing", flush=True)
+        Path({str(tmp_path / "released")!r}).touch()
+Path({str(tmp_path / "code")!r}).write_text(str(run_command(work, "on it goes")))
+"""
+    pid, terminal = os.forkpty()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    read = b""
+    while b"ready" not in read:
+        read += os.read(terminal, 100)
+    os.close(terminal)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert (tmp_path / "released").exists()
+    assert (tmp_path / "code").read_text() == "129"
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    code = TERM.replace("SIGTERM", "SIGHUP").replace("time.sleep(30)", "return 0")
+    done = run_python(code, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "released\n", "")

@@ -105,6 +105,49 @@ def test_a_server_that_is_frozen_is_reported_within_seconds(s3):
         s3.thaw()
 
 
+@pytest.mark.slow
+def test_a_server_that_freezes_while_a_file_is_written_is_reported_within_seconds(s3, caplog):
+    """A request with a body fails after twice the time of another one, so the report does not wait for that."""
+    folder, began = Folder.from_url(url_of(s3.port, "frozen")), time.monotonic()
+    s3.freeze()
+    timer = threading.Timer(SECONDS + 1, s3.thaw)
+    timer.start()
+    folder.replace("a", b"x" * 1000)
+    timer.join()
+    first, last = [(record.created, record.getMessage()) for record in caplog.records]
+    assert first[0] - last[0] < -2  # long before the end
+    assert first[1].startswith("writing s3://bank/frozen/a has taken 10 s and has not ended. Bring its server back if")
+    assert re.search(r"frozen/a is written after all, \d+ s later", last[1])
+    assert time.monotonic() - began > SECONDS
+    assert folder.read("a") == b"x" * 1000
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_an_attempt_that_does_not_end_is_reported_while_it_lasts(read, caplog, monkeypatch):
+    monkeypatch.setattr(remote, "SLOW_S", 0.05)
+    reported = []
+
+    def attempt():
+        end = time.monotonic() + 10
+        while not caplog.records and time.monotonic() < end:
+            time.sleep(0.01)
+        reported.extend(record.getMessage() for record in caplog.records)
+        return "done"
+
+    assert remote.retry(attempt, "s3://bank/a", 60, read=read) == "done"
+    assert len(reported) == 1
+    assert reported[0].startswith(f"{'reading' if read else 'writing'} s3://bank/a has taken 0.05 s and has not ended")
+    assert "after all" in caplog.messages[-1]
+
+
+def test_an_attempt_that_ends_in_time_and_one_that_is_not_repeated_are_not_reported(caplog, monkeypatch):
+    monkeypatch.setattr(remote, "SLOW_S", 0.05)
+    assert remote.retry(lambda: "done", "a", 60) == "done"
+    assert remote.retry(lambda: time.sleep(0.2), "a", 0) is None
+    time.sleep(0.1)
+    assert caplog.messages == []
+
+
 def test_a_bucket_that_is_not_there_is_named(s3):
     for message in refusal(url_of(s3.port, "run").replace("@bank", "@nowhere")):
         assert message.endswith("there is no bucket 'nowhere'; make it first, or give another URL")

@@ -75,6 +75,14 @@ def yields_without(model, retain, forget):
 def broken(model, retain, forget):
     return model(forget)
 
+def ends(model, retain, forget):
+    raise SystemExit(4)
+
+def ends_its_steps(theta, retain, forget, config: Config):
+    for images, labels in retain:
+        yield cross_entropy(theta(images), labels)
+        raise GeneratorExit
+
 def nothing(model, retain, forget): ...
 
 def renamed(model, retain, forget):
@@ -162,6 +170,8 @@ def test_what_is_no_algorithm_is_refused_before_it_runs(name, message):
     ("name", "message"),
     [
         ("broken", r"algorithm own_unlearning:broken fails in line 63 of own_unlearning\.py: TypeError: "),
+        ("ends", r"algorithm own_unlearning:ends fails in line 66 of own_unlearning\.py: SystemExit: 4"),
+        ("ends_its_steps", r"fails in line 71 of own_unlearning\.py: GeneratorExit"),
         ("nothing", "must return the unlearned network, got NoneType; end it with `return model`"),
         ("renamed", "must return a network like theta_o, and it lacks body"),
         ("halved", r"its body\.\S+ is torch\.float16 .* not torch\.float32"),

@@ -44,6 +44,7 @@ shares.best = "max"
 def accuracy(inputs): return 1.0
 def broken(inputs): return inputs.absent
 def text(inputs): return "high"
+def ends(inputs): raise SystemExit(4)
 def bad(inputs): return 1
 bad.best = "upwards"
 '''
@@ -147,6 +148,7 @@ def test_what_is_no_measure_is_refused_before_a_trial(name, message):
     ("name", "message"),
     [
         ("broken", r"measure own_of_trials:broken fails in line 26 of own_of_trials\.py: AttributeError"),
+        ("ends", r"measure own_of_trials:ends fails in line 28 of own_of_trials\.py: SystemExit: 4"),
         ("text", "must return numbers, got str for text"),
     ],
 )
