@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
+from memscore.cli.memory_error import describe_lack_of_memory, is_lack_of_memory
+
 RESUMABLE_MESSAGE = "interrupted; finished models are kept, and the same command goes on"
 RESUMABLE_TRIALS_MESSAGE = "interrupted; finished models and trials are kept, and the same command goes on"
 
@@ -57,9 +59,9 @@ def run_command(
 ) -> int:
     """Run one command and return its exit code; the message is the line after Ctrl-C and says how to continue.
 
-    An error of the user or of the machine (ValueError, OSError, RuntimeError) is one line on stderr and 2, or the
-    error's own `exit_code`; Ctrl-C is 130, SIGTERM 143, and 141 where nobody reads the output any more. Any other
-    exception is a bug, and keeps its traceback.
+    An error of the user or of the machine (ValueError, OSError, RuntimeError, MemoryError) is one line on stderr and 2,
+    or the error's own `exit_code`; Ctrl-C is 130, SIGTERM 143, and 141 where nobody reads the output any more. Any
+    other exception is a bug, and keeps its traceback.
     """
     # a program that runs a command inside itself, such as a test, keeps its own handler
     handles_sigterm = (
@@ -76,11 +78,12 @@ def run_command(
     except KeyboardInterrupt as error:
         sys.stderr.write(f"{interrupt_message}\n")
         return 143 if isinstance(error, Terminated) else 130
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if isinstance(error, BrokenPipeError) and is_output_closed():
             discard_output()
             return 141  # 128 + SIGPIPE, as a shell reports it; whoever read the output wanted no more of it
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        message = describe_lack_of_memory(error) if is_lack_of_memory(error) else str(error)
+        sys.stderr.write(f"error: {' '.join(message.split())}\n")
         return int(getattr(error, "exit_code", 2))
     finally:
         if handles_sigterm:
