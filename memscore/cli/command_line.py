@@ -16,7 +16,18 @@ import tyro
 from memscore.cli.help_page import format_help, format_usage
 from memscore.cli.option_list import Option, list_options
 from memscore.cli.suggestion import suggest
+from memscore.reading_limit import OPTION, set_max_bytes
 
+MAX_BYTES = Option(
+    name="max_bytes",
+    owner="",
+    text="most memory that the content of one of your files may take, such as 64GB (default: $MEMSCORE_MAX_BYTES, or "
+    "3/4 of this machine's memory); larger ones are refused before they are read",
+    kind=str,
+)
+"""Of every command that reads files of the user's; it is no part of what is asked for, so the function is not told."""
+READS_FILES = {"data", "members", "forget"}
+"""Options of such commands."""
 HELP, VERSION = ("-h", "--help"), "--version"
 FRAME = re.compile(r"[╭╮╰╯│─]+|\s+")
 _command_line: ContextVar[tuple[str, ...]] = ContextVar("command_line", default=())
@@ -29,13 +40,30 @@ def call_command(function: Callable[..., int], prog: str, arguments: Sequence[st
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = list_options(function)
+    if any(option.name in READS_FILES for option in options):
+        options.append(MAX_BYTES)
     if set(HELP) & set(words):
         print_and_exit(format_help(function, options, prog, example))
     if VERSION in words:
         print_and_exit(format_version())
-    ordered = check_words(words, options, prog)
+    ordered, max_bytes = take_max_bytes(check_words(words, options, prog))
     _command_line.set((prog, *words))
-    return int(convert_words(function, ordered, prog)())
+    call = convert_words(function, ordered, prog)
+    with set_max_bytes(max_bytes):
+        return int(call())
+
+
+def take_max_bytes(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """Take --max-bytes out of words that were checked; return the others and its last value, None without it."""
+    rest, value = list[str](), None
+    remaining = iter(words)
+    for word in remaining:
+        name, equals, text = word.partition("=")
+        if name.replace("_", "-") == OPTION:
+            value = text if equals else next(remaining)
+        else:
+            rest.append(word)
+    return rest, value
 
 
 def get_command_line() -> tuple[str, ...]:

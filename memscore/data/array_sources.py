@@ -2,7 +2,6 @@
 
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from memscore.data.array_files import read_archive
 from memscore.data.array_images import convert_images, to_numpy
 from memscore.data.array_labels import encode_labels
 from memscore.data.image_size import Size, resize_images
 from memscore.data.sources import PublishedDataset, build_published
 from memscore.data.splits import Dataset
+from memscore.data.text_array import make_text_array
 
 IMAGE_KEYS, LABEL_KEYS, ID_KEYS, CLASS_NAMES = ("images", "x"), ("labels", "y"), ("ids",), "class_names"
 SPLIT_PREFIXES = {
@@ -76,7 +77,10 @@ def build_from_arrays(
         # The default ids are split and position, such as train/00042: they name rows of the user's arrays.
         ids = [f"{split}/{position:05d}" for position in range(len(pixels))] if raw.ids is None else to_numpy(raw.ids)
         parts[split] = Dataset(
-            images=pixels, labels=labels[split], labels_true=labels[split].copy(), ids=np.asarray(ids, str)
+            images=pixels,
+            labels=labels[split],
+            labels_true=labels[split].copy(),
+            ids=make_text_array(ids, "ids") if isinstance(ids, list) else np.asarray(ids, str),
         )
     published = build_published(name, parts, test=test, class_names=class_list, is_owned=is_owned)
     return replace(published, notes=(*image_notes, *label_notes))
@@ -99,12 +103,7 @@ def read_npz(path: Path, name: str, test: float | None, size: Size | None) -> Pu
     """
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no .npz archive; save the arrays with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} does not hold plain arrays ({error}); save them with numpy.savez") from error
-    return build_from_keys(name, arrays, str(path), test=test, size=size, is_owned=True)
+    return build_from_keys(name, read_archive(path), str(path), test=test, size=size, is_owned=True)
 
 
 def build_from_keys(
