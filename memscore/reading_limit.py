@@ -47,6 +47,8 @@ def parse_size(text: str, option: str = OPTION) -> int:
 
 def measure_memory() -> int:
     """Return the bytes of memory that this process may have: the machine's, its container's, or ulimit's."""
+    # What a container or ulimit takes away does not show in the machine's own number; whoever takes more is killed
+    # without a word, or gets a MemoryError at some later allocation.
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:

@@ -171,6 +171,7 @@ def _map_in_threads(function: Callable[[int, Path | bytes], Result], files: Iter
 
 def _split_into_chunks(files: Iterable[Path | bytes]) -> Iterator[tuple[int, list[Path | bytes]]]:
     """Yield lists of at most CHUNK files and few more than CHUNK_BYTES, each with the number of its first file."""
+    # Both are bounded, since a Parquet file holds images of any size, and threads wait for a whole list of them.
     first, chunk, n_bytes = 0, list[Path | bytes](), 0
     for file in files:
         chunk.append(file)

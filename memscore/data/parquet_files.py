@@ -73,12 +73,14 @@ def read_columns(path: Path, columns: Sequence[str], advice: str) -> dict[str, l
     Raises:
         ValueError: the file is damaged, or its values are larger than the limit.
     """
-    values: dict[str, list[Any]] = {name: [] for name in columns}
+    # Read twice: nothing is kept before it is known that all of it fits. What is stored does not tell, since a
+    # dictionary of one value and a run of a million rows take some hundred bytes.
     n_bytes = 0
     for batch in iterate_columns(path, columns, advice):
-        # before they become Python's values, which are kept
         n_bytes += batch.nbytes + VALUE_BYTES * batch.num_rows * len(columns)
         require_memory(n_bytes, f"{path}, unpacked,")
+    values: dict[str, list[Any]] = {name: [] for name in columns}
+    for batch in iterate_columns(path, columns, advice):
         for name in columns:
             values[name] += batch.column(name).to_pylist()
     return values

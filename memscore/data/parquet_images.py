@@ -86,6 +86,7 @@ def _find_columns(file: Path) -> tuple[str, str, tuple[str, ...] | None]:
     schema = read_schema(file, ADVICE)
     images = [name for name in IMAGE_COLUMNS if name in schema.names]
     labels = [name for name in LABEL_COLUMNS if name in schema.names]
+    # a text column could be taken for the path of a file anywhere
     usable = [name for name in images if _holds_bytes(schema.field(name).type)]
     if not usable or not labels:
         kinds = ", ".join(f"{field.name} ({field.type})" for field in schema)
