@@ -17,6 +17,7 @@ from memscore.units import format_size
 VARIABLE, OPTION = "MEMSCORE_MAX_BYTES", "--max-bytes"
 DEFAULT_SHARE = 0.75
 """Share of the machine's memory: reading images takes up to 1.3 times their size."""
+LARGEST = 10**18
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 UNITS |= {f"{letter}I": 1024**power for power, letter in enumerate("KMGT", start=1)}
 CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -118,8 +119,10 @@ def require_memory(n_bytes: int, content: str, advice: str = "") -> None:
         what = f"{OPTION} allows {format_size(limit)}"
         if not is_given:
             what = f"3/4 of this machine's memory are {format_size(limit)}"
+        # the lengths of many axes multiply to numbers that no float holds
+        size = format_size(n_bytes) if n_bytes < LARGEST else "more than 10^18 bytes"
         raise ValueError(
-            f"{content} would take {format_size(n_bytes)} of memory, and {what}; "
+            f"{content} would take {size} of memory, and {what}; "
             f"{advice + ', or ' if advice else ''}give more with {OPTION} if you trust the file"
         )
 

@@ -3,7 +3,7 @@
 import re
 import traceback
 
-OWN_PACKAGES = ("memscore", "unlearn", "cluster")
+OWN_PACKAGES = ("memscore.", "unlearn.", "cluster.")
 TORCH_TEXT = re.compile(r"DefaultCPUAllocator: (?:can't allocate|not enough) memory")
 
 
@@ -14,11 +14,13 @@ def is_lack_of_memory(error: BaseException) -> bool:
 
 def describe_lack_of_memory(error: BaseException) -> str:
     """Describe in one line which part of the program wanted how much memory, and what to do."""
-    # the innermost function of our own says what was being done; NumPy's or torch's below it would not
+    # The innermost function of our own says what was being done; NumPy's or torch's below it would not, nor would those
+    # that call a command.
     places = [
         f"{module}.{frame.f_code.co_name}"
         for frame, _ in traceback.walk_tb(error.__traceback__)
-        if (module := str(frame.f_globals.get("__name__", ""))).partition(".")[0] in OWN_PACKAGES
+        if (module := str(frame.f_globals.get("__name__", ""))).startswith(OWN_PACKAGES)
+        and not module.startswith("memscore.cli.")
     ]
     place = f" in {places[-1]}" if places else ""
     amount = f" ({' '.join(str(error).split())[:200]})" if str(error) else ""
