@@ -30,6 +30,7 @@ from memscore.store.shards import SHARD_COLUMNS, format_model_name
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, count_whole_blocks
 
+MAX_CLASSES = 1_000_000
 SIGNALS = ("logit_confidence", "gap", "top_gap")
 
 
@@ -262,9 +263,13 @@ def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits 
         if source.labels is None
         else require_one_per_example(read_array(source.labels), source.labels, "iu", n + t)
     )
-    if labels is not None and (labels < 0).any():
-        row = int(np.flatnonzero(labels < 0)[0])
-        raise ValueError(f"{source.labels} has the label {labels[row]} in row {row}; labels are 0 .. K-1")
+    # there are as many classes as the largest label says, whether or not examples have them
+    outside = [] if labels is None else np.flatnonzero((labels < 0) | (labels >= MAX_CLASSES))
+    for row in outside[:1]:
+        raise ValueError(
+            f"{source.labels} has the label {labels[row]} in row {row}; labels are 0 .. K-1, below {MAX_CLASSES:,}: "
+            "number them so"
+        )
     names = [f"train/{i:05d}" for i in range(n)] + [f"test/{i:05d}" for i in range(t)]
     if source.ids is not None:
         names = [str(name) for name in require_one_per_example(read_array(source.ids), source.ids, "iuU", n + t)]

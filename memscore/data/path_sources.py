@@ -9,6 +9,7 @@ from memscore.data.image_files import DecodedImages, ImageListing, read_images
 from memscore.data.image_folder import SUFFIXES, list_files, list_image_folder
 from memscore.data.image_size import Size
 from memscore.data.image_table import find_metadata, list_image_table, list_metadata_folder
+from memscore.data.named_errors import name_in_errors
 from memscore.data.parquet_images import list_parquet_images
 from memscore.data.sources import PublishedDataset, build_published
 from memscore.data.splits import Dataset
@@ -47,12 +48,13 @@ def read_path(
         ValueError: nothing there can be read as a data set.
     """
     label = name or (path.resolve().name if path.is_dir() else path.stem)
-    listing = _list_images(path, follow_links=follow_links)
-    if listing is None:
-        if skip_bad:
-            raise ValueError(f"--skip-bad leaves out image files, and {path} holds arrays; leave it out")
-        return read_npz(path, label, test, size)
-    return _build_from_images(label, read_images(listing, size, skip_bad=skip_bad), test)
+    with name_in_errors(path):
+        listing = _list_images(path, follow_links=follow_links)
+        if listing is None:
+            if skip_bad:
+                raise ValueError(f"--skip-bad leaves out image files, and {path} holds arrays; leave it out")
+            return read_npz(path, label, test, size)
+        return _build_from_images(label, read_images(listing, size, skip_bad=skip_bad), test)
 
 
 def _list_images(path: Path, *, follow_links: bool) -> ImageListing | None:

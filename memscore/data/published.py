@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from memscore.data.array_files import read_gzipped_idx
+from memscore.data.named_errors import name_in_errors
 from memscore.data.publisher_files import describe_faults, list_publisher_files
 from memscore.data.sources import PublishedDataset, build_published
 from memscore.data.splits import Dataset, make_dataset
@@ -112,4 +113,5 @@ def _read_idx(split: str, folder: Path, prefix: str) -> Dataset:
     """Read the gzipped idx files of a split."""
     paths = (folder / f"{prefix}-images-idx3-ubyte.gz", folder / f"{prefix}-labels-idx1-ubyte.gz")
     images, labels = map(read_gzipped_idx, paths)
-    return make_dataset(split, images, labels)
+    with name_in_errors(paths[0]):
+        return make_dataset(split, images, labels)
