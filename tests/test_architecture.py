@@ -21,12 +21,13 @@ COMMANDS = {
 MAY_HAVE_MAIN = COMMANDS | {f"{folder}/__main__.py" for folder in ("memscore", "memscore/report", "unlearn")}
 LEVELS = (
     ("memscore/choices.py",),
+    ("memscore/units.py",),
+    ("memscore/reading_limit.py",),
     (
         "memscore/cli",
         "memscore/seeds.py",
         "memscore/user_functions.py",
         "memscore/score_registry.py",
-        "memscore/units.py",
     ),
     ("memscore/statistics", "memscore/data", "memscore/store", "memscore/models"),
     ("memscore/estimators", "memscore/training", "memscore/subsets", "memscore/plots"),

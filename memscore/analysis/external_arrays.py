@@ -34,6 +34,8 @@ class ExternalArrays:
     and the pictures of the report"""
     folder: Maybe[str] = None
     """folder of a downloadable data set (default: $MEMSCORE_DATA or ~/.cache/memscore/data)"""
+    follow_links: bool = False
+    """read images of --data behind links that lead out of its folder"""
     design: Literal["iid", "exact"] = "iid"
     """exact: in each --block of models every example is in equally many, which is checked"""
     block: Maybe[int] = None

@@ -9,6 +9,7 @@ pickles, and checked row by row.
 import hashlib
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.analysis.external_arrays import ExternalArrays
+from memscore.data.array_files import read_archive
 from memscore.data.datasets import load_dataset
 from memscore.data.splits import Splits, build_examples_table
 from memscore.pipeline.attacks import check_attacks
@@ -29,6 +31,7 @@ from memscore.store.store import Store
 from memscore.subsets.designs import Arm, count_whole_blocks
 from memscore.units import format_count
 
+MAX_CLASSES = 1_000_000
 SIGNALS = ("logit_confidence", "gap", "top_gap")
 
 
@@ -102,18 +105,23 @@ def read_array(file: str) -> np.ndarray:
     path = Path(f"{stem}.npz" if name else stem).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there is no array at {file!r}; give a .npy file, a .npz file, or file.npz:NAME")
-    # NumPy raises any of these for a file that is no array, is cut off, or holds objects that need a pickle
+
+    def choose(names: Sequence[str]) -> Sequence[str]:
+        if name not in names and (name or len(names) != 1):
+            example = f": name one, as in {path.name}:{names[0]}" if names else "; save it with numpy.savez"
+            raise ValueError(f"cannot read {file}: it holds {', '.join(names[:8]) or 'no array'}{example}")
+        return [name or names[0]]
+
+    if zipfile.is_zipfile(path):
+        [array] = read_archive(path, choose).values()
+        return array
+    # NumPy raises many kinds of errors for a file that is no array, is cut off, or holds objects that need a pickle
     try:
-        content = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return content
-        with content as archive:
-            if name not in archive.files and (name or len(archive.files) != 1):
-                raise ValueError(f"it holds {', '.join(archive.files)}: name one, as in {path.name}:{archive.files[0]}")
-            array: np.ndarray = archive[name or archive.files[0]]
-            return array
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"cannot read {file}: {error}") from None
+        mapped: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"cannot read {file}: {reason}; save it with numpy.save") from None
+    return mapped
 
 
 def build_shard(source: ExternalArrays, arrays: LoadedArrays, m: int) -> dict[str, np.ndarray]:
@@ -174,7 +182,9 @@ def import_bank(source: ExternalArrays) -> EstimateResult:
     arrays = read_arrays(source)
     attacks = select_attacks(source)
     check_attacks(attacks, arrays.columns, validation=0)
-    splits = None if source.data is None else load_dataset(source.data, folder=source.folder, validation=0.0)
+    splits = None
+    if source.data is not None:
+        splits = load_dataset(source.data, folder=source.folder, validation=0.0, follow_links=source.follow_links)
     # Every row of every array is read twice, to check it and to write it: holding all of them would need the memory
     # that memory-mapped files save, and an invalid last model must not leave half a bank.
     examples = build_examples(source, arrays, splits)
@@ -256,9 +266,13 @@ def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits 
         if source.labels is None
         else require_one_per_example(read_array(source.labels), source.labels, "iu", n + t)
     )
-    if labels is not None and (labels < 0).any():
-        row = int(np.flatnonzero(labels < 0)[0])
-        raise ValueError(f"{source.labels} has the label {labels[row]} in row {row}; labels are 0 .. K-1")
+    # there are as many classes as the largest label says, whether or not examples have them
+    outside = [] if labels is None else np.flatnonzero((labels < 0) | (labels >= MAX_CLASSES))
+    for row in outside[:1]:
+        raise ValueError(
+            f"{source.labels} has the label {labels[row]} in row {row}; labels are 0 .. K-1, below {MAX_CLASSES:,}: "
+            "number them so"
+        )
     names = [f"train/{i:05d}" for i in range(n)] + [f"test/{i:05d}" for i in range(t)]
     if source.ids is not None:
         names = [str(name) for name in require_one_per_example(read_array(source.ids), source.ids, "iuU", n + t)]

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from memscore.cli.memory_error import describe_lack_of_memory, is_lack_of_memory
 from memscore.cli.stop_signals import (
     HungUp,
     Terminated,
@@ -25,9 +26,9 @@ def run_command(
 ) -> int:
     """Run one command and return its exit code; the message is the line after Ctrl-C and says how to continue.
 
-    An error of the user or of the machine (ValueError, OSError, RuntimeError) is one line on stderr and 2, or the
-    error's own `exit_code`; Ctrl-C is 130, SIGTERM 143, SIGHUP 129, and 141 where nobody reads the output any more. Any
-    other exception is a bug, and keeps its traceback.
+    An error of the user or of the machine (ValueError, OSError, RuntimeError, MemoryError) is one line on stderr and 2,
+    or the error's own `exit_code`; Ctrl-C is 130, SIGTERM 143, SIGHUP 129, and 141 where nobody reads the output any
+    more. Any other exception is a bug, and keeps its traceback.
     """
     # from here on Ctrl-C raises, so that locks are released
     with wrap_messages(), handle_stop_signals():
@@ -38,11 +39,12 @@ def run_command(
         except KeyboardInterrupt as error:
             sys.stderr.write(f"{interrupt_message}\n")
             return 128 + find_signal(error)
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if isinstance(error, BrokenPipeError) and is_output_closed():
                 discard_output(1)
                 return 141  # 128 + SIGPIPE, as a shell reports it; whoever read the output wanted no more of it
-            sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+            message = describe_lack_of_memory(error) if is_lack_of_memory(error) else str(error)
+            sys.stderr.write(f"error: {' '.join(message.split())}\n")
             return int(getattr(error, "exit_code", 2))
 
 

@@ -18,7 +18,18 @@ import tyro
 from memscore.cli.help_page import format_help, format_usage
 from memscore.cli.option_list import Option, list_options
 from memscore.cli.suggestion import suggest
+from memscore.reading_limit import OPTION, set_max_bytes
 
+MAX_BYTES = Option(
+    name="max_bytes",
+    owner="",
+    text="most memory that the content of one of your files may take, such as 64GB (default: $MEMSCORE_MAX_BYTES, or "
+    "3/4 of this machine's memory); larger ones are refused before they are read",
+    kind=str,
+)
+"""Of every command that reads files of the user's; it is no part of what is asked for, so the function is not told."""
+READS_FILES = {"data", "members", "forget"}
+"""Options of such commands."""
 HELP, VERSION = ("-h", "--help"), "--version"
 FRAME = re.compile(r"[╭╮╰╯│─]+|\s+")
 _command_line: ContextVar[tuple[str, ...]] = ContextVar("command_line", default=())
@@ -34,21 +45,37 @@ def call_command(
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = list_options(function)
+    if any(option.name in READS_FILES for option in options):
+        options.append(MAX_BYTES)
     if set(HELP) & set(words):
         print_and_exit(format_help(function, options, prog, example) + more_help)
     if VERSION in words:
         print_and_exit(format_version())
-    ordered = check_words(words, options, prog)
+    ordered, max_bytes = take_max_bytes(check_words(words, options, prog))
     _command_line.set((prog, *words))
-    command = convert_words(function, ordered, prog)
+    call = convert_words(function, ordered, prog)
     try:
-        return int(command())
+        with set_max_bytes(max_bytes):
+            return int(call())
     except SystemExit as error:  # no command ends so: code of the user's that was imported or called
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise RuntimeError(
             f"sys.exit({error.code!r}) was called in line {place.lineno} of {Path(place.filename).name}, which ends "
             "the command before its results are written; remove it there"
         ) from error
+
+
+def take_max_bytes(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """Take --max-bytes out of words that were checked; return the others and its last value, None without it."""
+    rest, value = list[str](), None
+    remaining = iter(words)
+    for word in remaining:
+        name, equals, text = word.partition("=")
+        if name.replace("_", "-") == OPTION:
+            value = text if equals else next(remaining)
+        else:
+            rest.append(word)
+    return rest, value
 
 
 def get_command_line() -> tuple[str, ...]:

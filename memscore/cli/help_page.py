@@ -11,8 +11,18 @@ from memscore.cli.option_list import Option
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Data": (
-        *("data", "folder", "image_size", "skip_bad", "test", "train_limit", "validation", "label_noise"),
-        *("scores_of", "other", "near"),
+        *(
+            "data",
+            "folder",
+            "image_size",
+            "skip_bad",
+            "follow_links",
+            "test",
+            "train_limit",
+            "validation",
+            "label_noise",
+        ),
+        *("scores_of", "other", "near", "max_bytes"),
     ),
     "Network and training": (
         *("arch", "recipe", "epochs", "batch", "lr", "optimizer", "momentum", "weight_decay", "BankConfig.schedule"),

@@ -2,7 +2,6 @@
 
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from memscore.data.array_files import read_archive
 from memscore.data.array_images import convert_images, to_numpy
 from memscore.data.array_labels import encode_labels
 from memscore.data.image_size import Size, resize_images
 from memscore.data.sources import PublishedDataset, build_published
 from memscore.data.splits import Dataset
+from memscore.data.text_array import make_text_array
 
 IMAGE_KEYS, LABEL_KEYS, ID_KEYS, CLASS_NAMES = ("images", "x"), ("labels", "y"), ("ids",), "class_names"
 SPLIT_PREFIXES = {
@@ -77,7 +78,10 @@ def build_from_arrays(
         # The default ids are split and position, such as train/00042: they name rows of the user's arrays.
         ids = [f"{split}/{position:05d}" for position in range(len(pixels))] if raw.ids is None else to_numpy(raw.ids)
         parts[split] = Dataset(
-            images=pixels, labels=labels[split], labels_true=labels[split].copy(), ids=np.asarray(ids, str)
+            images=pixels,
+            labels=labels[split],
+            labels_true=labels[split].copy(),
+            ids=make_text_array(ids, "ids") if isinstance(ids, list) else np.asarray(ids, str),
         )
     published = build_published(name, parts, test=test, class_names=class_list, is_owned=is_owned)
     return replace(published, notes=(*image_notes, *label_notes))
@@ -110,27 +114,7 @@ def read_npz(path: Path, name: str, test: float | None, size: Size | None) -> Pu
     """
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no .npz archive; save the arrays with numpy.savez")
-    arrays, key = {}, ""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for key in archive.files:
-                arrays[key] = archive[key]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        # NumPy's message says to allow pickles, which would run what the file says
-        if "allow_pickle" in str(error):
-            raise ValueError(f"{path}: {describe_object_array(key)}") from None
-        raise ValueError(f"{path} does not hold plain arrays ({error}); save them with numpy.savez") from error
-    return build_from_keys(name, arrays, str(path), test=test, size=size, is_owned=True)
-
-
-def describe_object_array(key: str) -> str:
-    """Say that an array has Python objects, for which a pickle would have to be run, and how to save it."""
-    is_images = _parse_key(key)[1] == "images"
-    advice = "save them as one array [N, H, W, C]" if is_images else f"save {key}.astype(str), or whole numbers"
-    return (
-        f"{key} is an array of Python objects, as of strings with dtype=object; that is a pickle, which may run code "
-        f"and is not read; {advice}"
-    )
+    return build_from_keys(name, read_archive(path), str(path), test=test, size=size, is_owned=True)
 
 
 def build_from_keys(

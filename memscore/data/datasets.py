@@ -46,6 +46,7 @@ def load_dataset(
     folder: str | None = None,
     resize: str | None = None,
     skip_bad: bool = False,
+    follow_links: bool = False,
 ) -> Splits:
     """Load a data set by name, path or function, split and ready to train on.
 
@@ -64,6 +65,7 @@ def load_dataset(
             other name the path that is read under this name.
         resize: "SIDE" or "HEIGHTxWIDTH" in pixels, to which every image is scaled and cropped; None keeps their size.
         skip_bad: leave out image files that cannot be used, instead of raising; origin["left_out"] lists them.
+        follow_links: read image files that links in the data's folder show and that lie outside of it.
 
     Returns:
         The splits; the test set does not depend on the seed.
@@ -74,7 +76,7 @@ def load_dataset(
     for option, share in (("validation", validation or 0.0), ("label_noise", label_noise)):
         if not 0 <= share < 1:
             raise ValueError(f"{option} is a share and must lie in [0, 1), got {share}; 0.1 is one in ten, 0 is none")
-    source = read_published(name, folder, test=test, resize=resize, skip_bad=skip_bad)
+    source = read_published(name, folder, test=test, resize=resize, skip_bad=skip_bad, follow_links=follow_links)
     splits = split_published(
         source,
         validation=validation,
@@ -194,6 +196,7 @@ def read_published(
     test: float | None = None,
     resize: str | None = None,
     skip_bad: bool = False,
+    follow_links: bool = False,
 ) -> PublishedDataset:
     """Read a data set as published, by the reader for its name, and note where and how it was read.
 
@@ -203,10 +206,11 @@ def read_published(
         test: as load_dataset's.
         resize: as load_dataset's.
         skip_bad: as load_dataset's.
+        follow_links: as load_dataset's.
 
     Returns:
         The data set; its origin has the keys name, folder, path, class_names, image_size ([height, width]), test,
-        resize, skip_bad and left_out.
+        resize, skip_bad, follow_links and left_out.
 
     Raises:
         ValueError: a name, share, size or content that cannot be read.
@@ -217,7 +221,7 @@ def read_published(
             "part of every result"
         )
     size = None if resize is None else parse_image_size(resize)
-    source = _read_by_name(name, folder, test=test, size=size, skip_bad=skip_bad)
+    source = _read_by_name(name, folder, test=test, size=size, skip_bad=skip_bad, follow_links=follow_links)
     if size is not None:  # image files have it already, arrays of names and functions do not
         validation = None if source.validation is None else _resize_dataset(source.validation, size)
         train, test_part = _resize_dataset(source.train, size), _resize_dataset(source.test, size)
@@ -234,6 +238,7 @@ def read_published(
             "test": test,
             "resize": resize,
             "skip_bad": skip_bad,
+            "follow_links": follow_links,
             "left_out": [dict(entry) for entry in source.left_out],
         },
     )
@@ -268,7 +273,7 @@ def describe_missing_path(path: Path) -> str:
 
 
 def _read_by_name(
-    name: str, folder: str | None, *, test: float | None, size: Size | None, skip_bad: bool
+    name: str, folder: str | None, *, test: float | None, size: Size | None, skip_bad: bool, follow_links: bool
 ) -> PublishedDataset:
     """Read a data set by the reader for its name."""
     is_function = re.fullmatch(r"[\w.]+:\w+", name) is not None
@@ -281,7 +286,7 @@ def _read_by_name(
     if name in TORCHVISION_CLASSES:
         return load_torchvision(name, folder, test)
     if name in PUBLISHED_FOLDERS:
-        return load_published_folder(name, folder, test=test, size=size, skip_bad=skip_bad)
+        return load_published_folder(name, folder, test=test, size=size, skip_bad=skip_bad, follow_links=follow_links)
     if is_function:
         return call_function(name, test, size)
     # What is neither built in nor a function is a path. A bare word without a suffix that names no file is more likely
@@ -294,4 +299,5 @@ def _read_by_name(
             raise ValueError(f"{error}; there is no folder {name} in {Path.cwd()} either") from None
     if not path.exists():
         raise FileNotFoundError(describe_missing_path(path))
-    return read_path(path, name if folder else None, test=test, size=size, skip_bad=skip_bad)
+    label = name if folder else None
+    return read_path(path, label, test=test, size=size, skip_bad=skip_bad, follow_links=follow_links)

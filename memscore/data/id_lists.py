@@ -1,24 +1,29 @@
 """Read lists of example ids from text, tables, JSON and arrays, and match them with the ids of a data set."""
 
-import codecs
 import csv
 import io
 import json
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+
+from memscore.data.array_files import read_archive
+from memscore.data.parquet_files import read_columns, read_schema
+from memscore.data.text_array import make_text_array
+from memscore.data.text_files import read_text
+from memscore.reading_limit import require_memory
 
 ID_COLUMNS = ("id", "ids", "file", "filename", "file_name", "path", "filepath", "file_path", "image", "image_id")
 """Names of the column of a table that has the ids, the first of them that is there is taken."""
 
 MEMBER_COLUMNS = ("member", "is_member", "members")
+LISTED_BYTES = 64
+"""What Python adds to a value in a list."""
 FALSE_WORDS = {"false", "0", "no", "f", "n", "0.0"}
+ADVICE = "write one id a line as .txt"
 KINDS = ".txt, .csv, .tsv, .json, .npz or .parquet"
 
 
@@ -71,7 +76,7 @@ def read_id_list(path: str, option: str = "--members") -> np.ndarray:
         raise ValueError(
             f"{path} must hold ids such as 'train/00042', but {problem}; examples.parquet lists all of them"
         )
-    return np.array(ids, dtype=np.str_)
+    return make_text_array(ids, f"the ids of {path}")
 
 
 def match_ids(ids: np.ndarray, known: Collection[str], *, may_have_header: bool = False) -> MatchedIds:
@@ -127,28 +132,23 @@ def _find_folders(given: Sequence[str], known: Collection[str]) -> list[tuple[st
     return [(off, before) for off, before in ways if all(before + name.removeprefix(off) in known for name in given)]
 
 
-def _decode_text(file: Path) -> str:
-    """Read text with or without a byte order mark, which tools of Windows write; UTF-16 only with one."""
-    content = file.read_bytes()
-    try:
-        return content.decode("utf-16" if content[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE} else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no text ({error.reason} at byte {error.start}); write one id a line") from None
-
-
 def _read_text(file: Path) -> list[str]:
     """Read one id a line; quotes around all of them are no part of the ids."""
-    lines = [line.strip() for line in _decode_text(file).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(file, ADVICE).splitlines() if line.strip()]
     quoted = all(len(line) > 1 and line[0] == line[-1] and line[0] in "\"'" for line in lines)
     return [line[1:-1] for line in lines] if quoted else lines
 
 
 def _read_csv(file: Path) -> list[str]:
     """Read the column of ids of a table with commas, semicolons or tabs; with or without a header."""
-    text = _decode_text(file)
+    text = read_text(file, ADVICE)
     first = text.lstrip().partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
-    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(row)]
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    try:
+        rows = [[cell.strip() for cell in row] for row in reader if any(row)]
+    except csv.Error as error:
+        raise ValueError(f"{file} line {reader.line_num} is no CSV ({error}); fix it, or {ADVICE}") from error
     if not rows:
         return []
     header, width = [cell.lower() for cell in rows[0]], max(map(len, rows))
@@ -156,28 +156,21 @@ def _read_csv(file: Path) -> list[str]:
         if width == 1:
             return [row[0] for row in rows]
         raise ValueError(f"{file} {_format_columns(rows[0])}")
-    columns = {name: [row[k] if k < len(row) else "" for row in rows[1:]] for k, name in enumerate(header)}
+    places = {name: k for k, name in enumerate(header) if name in (*ID_COLUMNS, *MEMBER_COLUMNS)}
+    columns = {name: [row[k] if k < len(row) else "" for row in rows[1:]] for name, k in places.items()}
     return [cell for cell in _take_ids(file, columns) if cell]
 
 
 def _read_parquet(file: Path) -> list[str]:
     """Read the column of ids of a Parquet table."""
-    try:
-        table = pq.read_table(file)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{file} is no Parquet file ({' '.join(str(error).split())[:100]}); write one id a line as .txt"
-        ) from None
-    columns = {
-        name.lower(): table[name].to_pylist()
-        for name in table.column_names
-        if name.lower() in (*ID_COLUMNS, *MEMBER_COLUMNS)
-    }
-    if len(table.column_names) == 1:
-        return list(table[0].to_pylist())
-    if not set(columns) & set(ID_COLUMNS):
-        raise ValueError(f"{file} {_format_columns(table.column_names)}")
-    return _take_ids(file, columns)
+    names = read_schema(file, ADVICE).names
+    if len(names) == 1:
+        return read_columns(file, names, ADVICE)[names[0]]
+    needed = [name for name in names if name.lower() in (*ID_COLUMNS, *MEMBER_COLUMNS)]
+    if not {name.lower() for name in needed} & set(ID_COLUMNS):
+        raise ValueError(f"{file} {_format_columns(names)}")
+    columns = read_columns(file, needed, ADVICE)
+    return _take_ids(file, {name.lower(): values for name, values in columns.items()})
 
 
 def _take_ids(file: Path, columns: Mapping[str, list[Any]]) -> list[Any]:
@@ -191,14 +184,15 @@ def _take_ids(file: Path, columns: Mapping[str, list[Any]]) -> list[Any]:
 
 
 def _format_columns(names: Sequence[str]) -> str:
-    listed = ", ".join(map(repr, names[:8]))
+    listed = ", ".join(repr(name[:40]) for name in names[:8])
     return f"has the columns {listed}, and none that is called id, file, filename or path; name that of the ids id"
 
 
 def _read_json(file: Path) -> list[str]:
+    text = read_text(file, ADVICE)
     try:
-        ids = json.loads(_decode_text(file))
-    except ValueError as error:
+        ids = json.loads(text)
+    except (ValueError, RecursionError) as error:  # lists may be nested without end
         raise ValueError(f"{file} is no JSON ({error}); write a list of ids") from None
     if not isinstance(ids, list):
         raise ValueError(f"{file} must hold a list of ids, got {type(ids).__name__}; write [...]")
@@ -207,14 +201,15 @@ def _read_json(file: Path) -> list[str]:
 
 def _read_npz(file: Path) -> list[str]:
     """Read the array named ids, or the only one."""
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            names = archive.files
-            # Several arrays without one named ids raise the KeyError that becomes the message below.
-            name = "ids" if "ids" in names or len(names) != 1 else names[0]
-            ids: list[str] = archive[name].ravel().tolist()
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{file} holds no plain array named ids ({error}); save it with numpy.savez(..., ids=...)"
-        ) from None
-    return ids
+
+    def choose(names: Sequence[str]) -> Sequence[str]:
+        if "ids" not in names and len(names) != 1:
+            listed = ", ".join(repr(name[:40]) for name in names[:8]) or "no array"
+            raise ValueError(f"{file} holds {listed}, and none named ids; save it with numpy.savez(..., ids=...)")
+        return ["ids"] if "ids" in names else names
+
+    [ids] = read_archive(file, choose).values()
+    # Python adds to each value what a list takes
+    require_memory(LISTED_BYTES * ids.size + ids.nbytes, f"the ids of {file}")
+    listed: list[str] = ids.ravel().tolist()
+    return listed

@@ -5,15 +5,18 @@ gray and else as RGB, scaled and cropped where a size is given. Gray of more tha
 is white does not stand in the file.
 """
 
+import math
 import os
+import stat
 import tempfile
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +24,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from memscore.data.image_size import Size, resize_image
+from memscore.reading_limit import require_memory
 from memscore.units import format_count, format_value
 
 GRAY, COLOUR = {"1", "L", "LA"}, {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr"}
@@ -28,9 +32,15 @@ GRAY, COLOUR = {"1", "L", "LA"}, {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr"}
 
 FAULTS_SHOWN = 10
 THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes without Python's lock
-CHUNK = 32 * THREADS  # files that are in memory at a time, where a source holds their bytes
+CHUNK, CHUNK_BYTES = 32 * THREADS, 2**28  # files and bytes in memory at a time, where a source holds their bytes
+MAX_PIXELS = 178_956_970
+"""Of one image: Pillow's own limit for what it takes for a bomb; decoded as RGBA that is 0.7 GB."""
+LARGE_PIXELS = 2**24
+"""From here on images are decoded one at a time, so that threads do not hold several large ones."""
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Told by content, whatever the name (JPEG is MPO too): Pillow would start Ghostscript for EPS."""
+_large_image = threading.Lock()
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -115,9 +125,13 @@ def read_images(listing: ImageListing, size: Size | None = None, *, skip_bad: bo
     # Pillow warns of large images and odd metadata; the files are the user's own, and what cannot be read is a fault.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        facts = list(_map_in_threads(_read_header, listing.open_files()))
-        for entry, fact in zip(entries, facts, strict=True):
-            fact.fault = entry.problem or fact.fault
+
+        def read_header(number: int, file: Path | bytes) -> ImageFacts:
+            # what may not be read, such as what lies behind a link, is not opened
+            problem = entries[number].problem
+            return ImageFacts(fault=problem) if problem else _read_header(file)
+
+        facts = list(_map_in_threads(read_header, listing.open_files()))
         modes = {fact.mode for fact in facts if not fact.fault}
         mode = "L" if modes <= GRAY else "RGB"
         sizes = Counter(fact.size for fact in facts if not fact.fault)
@@ -128,13 +142,12 @@ def read_images(listing: ImageListing, size: Size | None = None, *, skip_bad: bo
         rows = _number_rows(entries, facts)
         pixels = _allocate(listing.place, entries, rows, (len(mode), *shape)) if is_kept else {}
 
-        def decode(job: tuple[int, Path | bytes]) -> None:
-            number, file = job
+        def decode(number: int, file: Path | bytes) -> None:
             if not facts[number].fault:
                 target = pixels[entries[number].split][rows[number]] if is_kept else None
                 _decode(file, mode, size, facts[number], target)
 
-        for _ in _map_in_threads(decode, enumerate(listing.open_files())):
+        for _ in _map_in_threads(decode, listing.open_files()):
             pass
     names = _list_class_names(listing, facts)
     _find_unknown_classes(entries, facts, names)
@@ -152,16 +165,37 @@ def read_images(listing: ImageListing, size: Size | None = None, *, skip_bad: bo
     return DecodedImages(parts=parts, class_names=names, notes=notes, left_out=left_out)
 
 
-def _map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Apply a function in threads, in order, with few items in memory at a time."""
-    iterator = iter(items)
+def _map_in_threads(function: Callable[[int, Path | bytes], Result], files: Iterable[Path | bytes]) -> Iterator[Result]:
+    """Apply a function of number and file in threads, in order, with few files in memory at a time."""
     with ThreadPoolExecutor(THREADS) as threads:
-        while chunk := list(islice(iterator, CHUNK)):
-            yield from threads.map(function, chunk)
+        for first, chunk in _split_into_chunks(files):
+            yield from threads.map(function, range(first, first + len(chunk)), chunk)
+
+
+def _split_into_chunks(files: Iterable[Path | bytes]) -> Iterator[tuple[int, list[Path | bytes]]]:
+    """Yield lists of at most CHUNK files and few more than CHUNK_BYTES, each with the number of its first file."""
+    # Both are bounded, since a Parquet file holds images of any size, and threads wait for a whole list of them.
+    first, chunk, n_bytes = 0, list[Path | bytes](), 0
+    for file in files:
+        chunk.append(file)
+        n_bytes += len(file) if isinstance(file, bytes) else 0
+        if len(chunk) == CHUNK or n_bytes >= CHUNK_BYTES:
+            yield first, chunk
+            first, chunk, n_bytes = first + len(chunk), [], 0
+    yield first, chunk
 
 
 def _open(file: Path | bytes) -> Image.Image:
-    return Image.open(BytesIO(file) if isinstance(file, bytes) else file)
+    """Open an image file that Pillow may decode; raise for what is no file, another format or too large."""
+    # a named pipe would be waited for
+    if not isinstance(file, bytes) and not stat.S_ISREG(os.stat(file).st_mode):
+        raise ValueError("no regular file")
+    image: Image.Image = Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise Image.DecompressionBombError
+    return image
 
 
 def _read_header(file: Path | bytes) -> ImageFacts:
@@ -201,6 +235,10 @@ def _describe_error(error: Exception, file: Path | bytes) -> str:
     """Describe in some words why a file cannot be decoded."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {MAX_PIXELS:,} pixels, which memscore does not decode: scale it down"
+    if isinstance(error, MemoryError):
+        return "memory ran out as it was decoded"
     if isinstance(error, UnidentifiedImageError):
         is_empty = not file if isinstance(file, bytes) else not file.stat().st_size
         return "empty file" if is_empty else "no image"
@@ -211,18 +249,27 @@ def _describe_error(error: Exception, file: Path | bytes) -> str:
 def _decode(file: Path | bytes, mode: str, size: Size | None, facts: ImageFacts, target: np.ndarray | None) -> None:
     """Decode one image into target [C, H, W], if there is one; note a fault in its facts."""
     try:
-        with _open(file) as opened:
-            opened.load()
-            image: Image.Image = ImageOps.exif_transpose(opened)
-        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
-            facts.traits.add("alpha")
-        image = image.convert(mode)
-        if target is not None:
-            # A large image is converted before it is scaled: a palette cannot be interpolated.
-            array = np.asarray(image if size is None else resize_image(image, size))
-            target[:] = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+        pixels = facts.size[0] * facts.size[1]
+        with _large_image if pixels > LARGE_PIXELS else nullcontext():
+            _decode_pixels(file, mode, size, facts, target)
     except Exception as error:
         facts.fault = _describe_error(error, file)
+
+
+def _decode_pixels(
+    file: Path | bytes, mode: str, size: Size | None, facts: ImageFacts, target: np.ndarray | None
+) -> None:
+    """Decode one image into target, and note whether it is transparent."""
+    with _open(file) as opened:
+        opened.load()
+        image: Image.Image = ImageOps.exif_transpose(opened)
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+        facts.traits.add("alpha")
+    image = image.convert(mode)
+    if target is not None:
+        # A large image is converted before it is scaled: a palette cannot be interpolated.
+        array = np.asarray(image if size is None else resize_image(image, size))
+        target[:] = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
 
 def _number_rows(entries: Sequence[ImageEntry], facts: Sequence[ImageFacts]) -> list[int]:
@@ -242,12 +289,8 @@ def _allocate(
     counts: Counter[str] = Counter()
     for entry, row in zip(entries, rows, strict=True):
         counts[entry.split] += row >= 0
-    size, memory = counts.total() * int(np.prod(shape)), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size > memory:
-        raise ValueError(
-            f"{counts.total()} images of {shape[1]}x{shape[2]} in {place} take {size / 1e9:.1f} GB, and this machine "
-            f"has {memory / 1e9:.1f} GB of memory; give a smaller size with --image-size"
-        )
+    content = f"{counts.total()} images of {shape[1]}x{shape[2]} in {place}"
+    require_memory(counts.total() * math.prod(shape), content, "give a smaller size with --image-size")
     whole, stop, arrays = np.empty((counts.total(), *shape), np.uint8), 0, {}
     for split in sorted(counts, key=["all", "train", "validation", "test"].index):
         arrays[split] = whole[stop : stop + counts[split]]

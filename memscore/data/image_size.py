@@ -1,9 +1,12 @@
 """One size for all images: scale an image until it covers the size, then crop its centre."""
 
+import math
 import re
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from memscore.reading_limit import require_memory
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -45,7 +48,9 @@ def resize_images(images: np.ndarray, size: Size) -> np.ndarray:
     """Resize images uint8 [N, C, H, W] one by one, each channel by itself."""
     if images.shape[2:] == size:
         return images
-    resized = np.empty((*images.shape[:2], *size), np.uint8)
+    shape = (*images.shape[:2], *size)
+    require_memory(math.prod(shape), f"{len(images)} images of {size[0]}x{size[1]}", "give a smaller --image-size")
+    resized = np.empty(shape, np.uint8)
     for source, target in zip(images, resized, strict=True):
         for channel, pixels in enumerate(source):
             target[channel] = np.asarray(resize_image(Image.fromarray(pixels), size))

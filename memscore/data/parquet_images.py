@@ -6,27 +6,30 @@ column of that name, else split and position, such as train/00042.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from memscore.data.data_folder import DataFolder, join_name
 from memscore.data.image_files import ImageEntry, ImageListing
 from memscore.data.image_table import COLUMNS, SPLIT_NAMES
+from memscore.data.parquet_files import iterate_columns, read_columns, read_schema
 
 IMAGE_COLUMNS = ("image", "img", "images", "image_bytes", "bytes", "picture", "jpg", "png")
 LABEL_COLUMNS = (*COLUMNS["label"], "fine_label", "cls")
 BATCH_ROWS = 64  # a Parquet file's images are in memory only so many at a time
+ADVICE = "write it again"
 
 
-def list_parquet_images(place: Path, files: Sequence[Path]) -> ImageListing:
+def list_parquet_images(place: Path, files: Sequence[Path], folder: DataFolder) -> ImageListing:
     """List the images of Parquet files.
 
     Args:
         place: the file or folder, for messages.
         files: at least one.
+        folder: that they are in; a row may name a file in it instead of holding its bytes.
 
     Returns:
         The images.
@@ -49,7 +52,7 @@ def list_parquet_images(place: Path, files: Sequence[Path]) -> ImageListing:
     return ImageListing(
         place=str(place),
         entries=entries,
-        open_files=lambda: (image for _, file in ordered for image in _read_images(file, columns[file][0])),
+        open_files=lambda: (image for _, file in ordered for image in _read_images(file, columns[file][0], folder)),
         class_order=names,
     )
 
@@ -80,12 +83,10 @@ def _find_splits(place: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
 
 def _find_columns(file: Path) -> tuple[str, str, tuple[str, ...] | None]:
     """Return the columns of images and labels, and the class names that Hugging Face keeps in the file's metadata."""
-    try:
-        schema = pq.read_schema(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{file} is no readable Parquet file ({error}); write it again") from error
+    schema = read_schema(file, ADVICE)
     images = [name for name in IMAGE_COLUMNS if name in schema.names]
     labels = [name for name in LABEL_COLUMNS if name in schema.names]
+    # a text column could be taken for the path of a file anywhere
     usable = [name for name in images if _holds_bytes(schema.field(name).type)]
     if not usable or not labels:
         kinds = ", ".join(f"{field.name} ({field.type})" for field in schema)
@@ -93,27 +94,38 @@ def _find_columns(file: Path) -> tuple[str, str, tuple[str, ...] | None]:
             f"{file} needs a column image with the bytes of image files and a column label, it has {kinds[:300]}; "
             "rename its columns, or write a function that returns images and labels and give module:function"
         )
-    # Hugging Face's datasets write their features there; a ClassLabel has the names of its numbers
-    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    names = features.get(labels[0], {}).get("names")
-    return usable[0], labels[0], tuple(names) if names else None
+    return usable[0], labels[0], _read_class_names(file, schema, labels[0])
+
+
+def _read_class_names(file: Path, schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+    """Read the names that Hugging Face's datasets write into the metadata; a ClassLabel has those of its numbers."""
+    try:
+        value: Any = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} has metadata of Hugging Face that are no JSON ({error}); {ADVICE}") from None
+    for key in ("info", "features", column, "names"):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if value and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
+        raise ValueError(f"{file} must name its classes by a list of texts, got {str(value)[:100]}; {ADVICE}")
+    return tuple(value) if value else None
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
     """Tell whether a column holds image files: bytes, or Hugging Face's struct of bytes and path."""
-    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    return bool(is_bytes) or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _list_entries(
     file: Path, split: str, start: int, label_column: str, names: tuple[str, ...] | None
 ) -> list[ImageEntry]:
     """List one file's rows; a label below 0 marks an image without one."""
-    schema = pq.read_schema(file)
+    schema = read_schema(file, ADVICE)
     id_column = next((name for name in ("id", "image_id") if name in schema.names), None)
-    table = pq.read_table(file, columns=[label_column, *([id_column] if id_column else [])])
-    labels: list[Any] = table[label_column].to_pylist()
-    ids = table[id_column].to_pylist() if id_column else [f"{split}/{start + row:05d}" for row in range(len(labels))]
+    columns = read_columns(file, [label_column, *([id_column] if id_column else [])], ADVICE)
+    labels = columns[label_column]
+    ids = columns[id_column] if id_column else [f"{split}/{start + row:05d}" for row in range(len(labels))]
     entries = []
     for row_id, label in zip(ids, labels, strict=True):
         is_missing = label is None or label == "" or (isinstance(label, int) and label < 0)
@@ -125,10 +137,21 @@ def _list_entries(
     return entries
 
 
-def _read_images(file: Path, column: str) -> Iterator[Path | bytes]:
+def _read_images(file: Path, column: str, folder: DataFolder) -> Iterator[Path | bytes]:
     """Read the bytes of one file's images, a few rows at a time; a row may name a file instead."""
-    for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=[column]):
-        for value in batch.column(0).to_pylist():
-            content = value if not isinstance(value, dict) else value.get("bytes")
-            path = value.get("path") if isinstance(value, dict) else None
-            yield file.parent / path if content is None and path else content or b""
+    row = 0
+    for batch in iterate_columns(file, [column], ADVICE, BATCH_ROWS):
+        for value in batch.column(0):  # one by one, since a small page may unpack to many large values
+            row += 1
+            content = value.as_py()
+            if isinstance(content, dict):
+                path, content = content.get("path"), content.get("bytes")
+                if content is None and path:
+                    yield _find_named_file(file, str(path), f"{file} row {row}", folder)
+                    continue
+            yield content or b""
+
+
+def _find_named_file(file: Path, name: str, place: str, folder: DataFolder) -> Path:
+    """Find the file that a row names, beside the Parquet file."""
+    return folder.require_inside(join_name(file.parent, name, place))

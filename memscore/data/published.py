@@ -1,6 +1,5 @@
 """Data sets by name: digits of scikit-learn, and those that torchvision downloads and checks."""
 
-import gzip
 import http.client
 import os
 import re
@@ -13,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from memscore.data.array_files import read_gzipped_idx
+from memscore.data.named_errors import name_in_errors
 from memscore.data.publisher_files import describe_faults, list_publisher_files
 from memscore.data.sources import PublishedDataset, build_published
 from memscore.data.splits import Dataset, make_dataset
+from memscore.reading_limit import require_memory
 
 TORCHVISION_CLASSES = {
     "mnist": "MNIST",
@@ -32,7 +34,10 @@ FASHION_MNIST_CLASSES = (
 """The names that the publisher's page gives to the labels; torchvision has the same."""
 
 DOWNLOAD_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
-READ_ERRORS = (OSError, RuntimeError, ValueError, LookupError, EOFError, AssertionError, tarfile.TarError, zlib.error)
+READ_ERRORS = (
+    *(OSError, RuntimeError, ValueError, LookupError, EOFError, AssertionError, MemoryError),
+    *(tarfile.TarError, zlib.error),
+)
 """What torchvision raises where a file is missing, damaged or cut."""
 
 DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
@@ -75,6 +80,10 @@ def load_torchvision(name: str, folder: str | None, test: float | None = None) -
     }
     if root.is_file():
         raise ValueError(f"--folder {root} is a file; give the folder that it lies in")
+    # torchvision unpacks an archive only where its checksum is the publisher's, and reads files as they are
+    for file in list_publisher_files(factory, root):
+        if file.path.is_file():
+            require_memory(file.path.stat().st_size, str(file.path))
     try:
         parts = {split: factory(root, download=True, **split_arguments) for split, split_arguments in arguments.items()}
     except (*DOWNLOAD_ERRORS, *READ_ERRORS) as error:
@@ -101,15 +110,8 @@ def _extract_arrays(split: str, part: Any) -> Dataset:
 
 
 def _read_idx(split: str, folder: Path, prefix: str) -> Dataset:
-    """Read gzipped idx files: two 0 bytes, 8 for uint8, number of axes, their lengths, values."""
-    arrays = []
-    for path in (folder / f"{prefix}-images-idx3-ubyte.gz", folder / f"{prefix}-labels-idx1-ubyte.gz"):
-        try:
-            raw = gzip.decompress(path.read_bytes())
-            # The lengths of the axes are big-endian; the header has 4 bytes and 4 more for each of raw[3] axes.
-            shape = np.frombuffer(raw, ">u4", raw[3], 4)
-            arrays.append(np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape).copy())
-        except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
-            raise OSError(f"{path} is not a readable gzipped idx file ({error}); install it again") from error
-    images, labels = arrays
-    return make_dataset(split, images, labels)
+    """Read the gzipped idx files of a split."""
+    paths = (folder / f"{prefix}-images-idx3-ubyte.gz", folder / f"{prefix}-labels-idx1-ubyte.gz")
+    images, labels = map(read_gzipped_idx, paths)
+    with name_in_errors(paths[0]):
+        return make_dataset(split, images, labels)

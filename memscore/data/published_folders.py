@@ -4,9 +4,11 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from memscore.data.data_folder import DataFolder
 from memscore.data.image_size import Size
 from memscore.data.path_sources import read_path
 from memscore.data.sources import PublishedDataset
+from memscore.reading_limit import read_whole_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ def find_published_folder(name: str, folder: str | None) -> Path | None:
 
 
 def load_published_folder(
-    name: str, folder: str | None, *, test: float | None, size: Size | None, skip_bad: bool
+    name: str, folder: str | None, *, test: float | None, size: Size | None, skip_bad: bool, follow_links: bool = False
 ) -> PublishedDataset:
     """Load a data set that its publisher packs as a folder of images.
 
@@ -82,6 +84,7 @@ def load_published_folder(
         test: as load_dataset's.
         size: height and width to which images are brought.
         skip_bad: as load_dataset's.
+        follow_links: as load_dataset's.
 
     Returns:
         The data set, with the names of words.txt as class names where the folders are WordNet ids, and a note where
@@ -93,7 +96,7 @@ def load_published_folder(
     place = find_published_folder(name, folder)
     if place is None:
         raise OSError(_describe_missing(name, folder))
-    source = read_path(place, name, test=test, size=size, skip_bad=skip_bad)
+    source = read_path(place, name, test=test, size=size, skip_bad=skip_bad, follow_links=follow_links)
     known, notes = PUBLISHED_FOLDERS[name], list(source.notes)
     n_images = sum(len(part) for part in (source.train, source.validation, source.test) if part is not None)
     if (source.n_classes, n_images) != (known.n_classes, known.n_images):
@@ -101,7 +104,11 @@ def load_published_folder(
             f"{place} is not all of {name}: {source.n_classes} of {known.n_classes} classes, {n_images:,} of "
             f"{known.n_images:,} images"
         )
-    return replace(source, class_names=_read_class_names(place, source.class_names), notes=tuple(notes))
+    return replace(
+        source,
+        class_names=_read_class_names(DataFolder(place, follow_links=follow_links), source.class_names),
+        notes=tuple(notes),
+    )
 
 
 def _describe_missing(name: str, folder: str | None) -> str:
@@ -122,12 +129,13 @@ def _describe_missing(name: str, folder: str | None) -> str:
     return f"{name} is not downloaded by memscore; {found}: {fetch}unpack it by '{unpack}', or give its --folder"
 
 
-def _read_class_names(place: Path, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+def _read_class_names(place: DataFolder, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """Replace WordNet ids by the first word of their lines in words.txt, or all where two classes share the first."""
-    words = place / "words.txt"
+    words = place.root / "words.txt"
     if names is None or not words.is_file():
         return names
-    lines = (line.partition("\t") for line in words.read_text(encoding="utf-8", errors="replace").splitlines())
+    content = read_whole_file(place.require_inside(words))
+    lines = (line.partition("\t") for line in content.decode("utf-8", errors="replace").splitlines())
     meanings = {key: meaning.strip() for key, tab, meaning in lines if tab and meaning.strip()}
     whole = [meanings.get(name, name) for name in names]
     short = [meaning.partition(",")[0] for meaning in whole]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from memscore.data.text_array import make_text_array
 from memscore.seeds import generator
 
 MOVED_ROWS = 256  # images that are moved at a time
@@ -27,7 +28,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         # object.__setattr__ because the dataclass is frozen; the ids of a user's function may be a list.
-        object.__setattr__(self, "ids", np.asarray(self.ids, dtype=str))
+        ids = make_text_array(self.ids, "ids") if isinstance(self.ids, list) else np.asarray(self.ids, dtype=str)
+        object.__setattr__(self, "ids", ids)
         columns = ("images", "labels", "labels_true", "ids")
         counts = {column: len(getattr(self, column)) for column in columns}
         if len(set(counts.values())) > 1:

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memscore.reading_limit import require_memory
+
 WEIGHT_KEYS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params"),
     *("ema", "ema_state_dict", "model_ema", "state_dict_ema"),
@@ -59,27 +61,41 @@ def read_checkpoint(path: str, option: str) -> Checkpoint:
         raise ValueError(f"{path} is a folder; give {option} the file of weights in it")
     if not file.is_file():
         raise FileNotFoundError(f"there are no weights at {path!r}; give {option} {FORMATS}")
+    # torch reads all of a file; tensors of a safetensors file are mapped, and copied as soon as they are used
+    require_memory(file.stat().st_size, path)
     with file.open("rb") as opened:
         start = opened.read(16)
     # first, since a safetensors file begins with the length of its header, which may be any byte
     if start[8:9] == b"{":
-        return Checkpoint(tensors=_load_safetensors(path))
+        return _check_tensors(path, Checkpoint(tensors=_load_safetensors(path)))
     if start.startswith((ZIP, PICKLE)):
-        return _take_state_dict(path, _load_torch(path, option))
+        return _check_tensors(path, _take_state_dict(path, _load_torch(path, option)))
     kind = "an HDF5 file, as Keras writes" if start.startswith(HDF5) else "no file of weights"
     raise ValueError(f"{path} is {kind}; give {option} {FORMATS}")
 
 
+def _check_tensors(path: str, checkpoint: Checkpoint) -> Checkpoint:
+    """Refuse tensors without plain numbers, and those that claim more than memory allows."""
+    for name, tensor in checkpoint.tensors.items():
+        if tensor.is_quantized or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise ValueError(f"{path} holds quantized, sparse or no numbers ({name}); write them as plain floats")
+    # a stored number may stand for many of a tensor, by a stride of 0
+    n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in checkpoint.tensors.values())
+    require_memory(n_bytes, f"{path}, unpacked,")
+    return checkpoint
+
+
 def _load_safetensors(path: str) -> dict[str, Tensor]:
     """Load a safetensors file."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    # what a header may be wrong in is told by its own error, by torch's, or by those of Python's types
     try:
         tensors: dict[str, Tensor] = load_file(path)
-    except SafetensorError as error:
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise ValueError(
-            f"{path} is no safetensors file ({error}); write one with safetensors.torch.save_file(model.state_dict(), "
+            f"{path} is no safetensors file ({reason}); write one with safetensors.torch.save_file(model.state_dict(), "
             "path), or torch.save(model.state_dict(), 'weights.pt')"
         ) from None
     return tensors
@@ -114,8 +130,12 @@ def _require_plain_zip(path: str, option: str) -> None:
     """Raise ValueError for a zip file that claims more bytes than it has; torch.save compresses nothing."""
     if not zipfile.is_zipfile(path):
         return
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise ValueError(f"{path} is damaged or no file of torch.save ({reason}); give {option} {FORMATS}") from None
     claimed = sum(entry.file_size for entry in entries)
     if claimed > Path(path).stat().st_size:
         raise ValueError(
@@ -152,7 +172,7 @@ def _list_strings(path: str) -> set[str]:
             if entry.file_size > MAX_PICKLE_BYTES:
                 return set()
             return {argument for _, argument, _ in pickletools.genops(archive.read(entry)) if isinstance(argument, str)}
-    except (zipfile.BadZipFile, StopIteration, ValueError):
+    except Exception:  # the refusal names the file already; this only looks for a better line to write
         return set()
 
 
@@ -172,9 +192,6 @@ def _take_state_dict(path: str, content: Any) -> Checkpoint:
         )
     # values of other kinds are extra states of layers, which no network of memscore has
     taken = {key: value.detach() for key, value in tensors.items() if isinstance(value, Tensor)}
-    for key, value in taken.items():
-        if value.is_quantized or value.layout != torch.strided:
-            raise ValueError(f"{path} holds quantized or sparse weights ({key}); write them as plain floats")
     note = f"of the PyTorch file {name} its {place!r} was taken" if place else f"{name} is a PyTorch state dict"
     if others:
         note += f"; the file has {', '.join(map(repr, others))} too"

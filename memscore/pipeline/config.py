@@ -89,6 +89,8 @@ class BankConfig:
     """scale and crop every image to this size: 64, or HEIGHTxWIDTH such as 32x48 (default: as they are)"""
     skip_bad: bool = False
     """leave out image files that cannot be used, and list them in the store's data.json"""
+    follow_links: bool = False
+    """read images behind links in the data's folder that lead out of it; without it they are refused"""
     label_noise: Maybe[float] = None
     """a positive control: give this share of the training examples a wrong label and record which (default: as stored,
     else none)"""
@@ -339,6 +341,7 @@ def load_splits(config: BankConfig) -> Splits:
         seed=config.seed or 0,
         resize=config.image_size,
         skip_bad=config.skip_bad,
+        follow_links=config.follow_links,
     )
 
 

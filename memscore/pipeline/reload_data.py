@@ -111,7 +111,7 @@ def reload_splits(store: Store, data: str | None = None, folder: str | None = No
 
 
 def _read_as_recorded(store: Store, source: DataSource, origin: Mapping[str, Any]) -> Splits:
-    """Read the data with the options of data.json."""
+    """Read the data with the options of data.json; links are followed, since the fingerprint tells what they show."""
     manifest = store.manifest
     return load_dataset(
         source.name,
@@ -120,6 +120,7 @@ def _read_as_recorded(store: Store, source: DataSource, origin: Mapping[str, Any
         train_limit=origin.get("train_limit"),
         label_noise=float(manifest.label_changes.get("label_noise", 0.0)),
         seed=manifest.seed,
+        follow_links=True,
         **{name: origin[name] for name in READING_OPTIONS if origin.get(name)},
     )
 
@@ -131,7 +132,7 @@ def _read_by_sizes(store: Store, source: DataSource) -> Splits:
     noise = float(manifest.label_changes.get("label_noise", 0.0))
     # The data set's default split is tried first; if its fingerprint is another, the share and the limit are computed
     # back from the sizes.
-    published = read_published(source.name, source.folder)
+    published = read_published(source.name, source.folder, follow_links=True)
     splits = split_published(published, label_noise=noise, seed=manifest.seed)
     total = len(splits.train) + len(splits.validation)
     if splits.fingerprint == manifest.fingerprint or n_train + n_validation > total:

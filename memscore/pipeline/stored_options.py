@@ -30,6 +30,7 @@ READING_OPTIONS = {
     "train_limit": "train_limit",
     "resize": "image_size",
     "skip_bad": "skip_bad",
+    "follow_links": "follow_links",
 }
 """Keys of data.json -> fields of BankConfig."""
 SUBSET_OPTIONS = ("preset", "design", "keep", "block")

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memscore.user_functions import explain_user_error, import_user_function
+from memscore.user_functions import UserFunctionError, explain_user_error, import_user_function
 from unlearn.algorithms.entry import Algorithm
 from unlearn.optimization.loop import TrainingDiverged, UnlearningLoop, UnlearningLoopConfig, copy_model
 from unlearn.problem import BatchSampler, ExampleSet

@@ -289,7 +289,7 @@ def test_member_ids_that_are_invalid_are_refused(bank, tmp_path):
         ("a.json", "[1, 2]", "one is 1"),
         ("b.json", "{}", "must hold a list"),
         ("c.json", "nope", "is no JSON"),
-        ("a.npz", "nope", "holds no plain array"),
+        ("a.npz", "nope", "does not hold plain arrays"),
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises(ValueError, match=message):

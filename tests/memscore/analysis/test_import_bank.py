@@ -30,6 +30,7 @@ def arrays(tmp_path):
     np.save(tmp_path / "correct.npy", (gap > 0).astype(np.uint8))
     np.save(tmp_path / "confidence.npy", gap - 0.5)
     np.save(tmp_path / "negative.npy", np.full(N + T, -1))
+    np.save(tmp_path / "huge.npy", np.where(np.arange(N + T) == 1, 10**12, 0))
     np.save(tmp_path / "labels.npy", rng.integers(0, 3, N + T))
     return tmp_path, member, gap
 
@@ -197,6 +198,10 @@ def test_invalid_arrays_are_one_line_and_nothing_is_written(arrays, name, capsys
         (["--gap", "split.npz:nobody"], "it holds train, test"),
         (["--gap", "gap.npy", "--labels", "gap.npy"], "must hold one value for each of 135 examples"),
         (["--gap", "gap.npy", "--labels", "negative.npy"], "has the label -1 in row 0; labels are 0"),
+        (
+            ["--gap", "gap.npy", "--labels", "huge.npy"],
+            "has the label 1000000000000 in row 1; labels are 0 .. K-1, below",
+        ),
         (["--gap", "gap.npy", "--attacks", "lirra"], "unknown attack 'lirra'"),
         (["--gap", "gap.npy", "--logit-confidence", "confidence.npy", "--attacks", "rmia"], "this bank has none"),
         (["--gap", "gap.npy", "--keep", "0.5"], "leave it out"),

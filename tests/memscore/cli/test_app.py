@@ -7,10 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from memscore import attack, bank, estimate, fidelity, influence
 from memscore.cli.app import run_command
+from memscore.data.image_files import sort_class_names
 from tests.fixtures import banks
 
 ROOT = Path(__file__).parents[3]
@@ -50,6 +53,29 @@ def test_the_command_s_own_code_is_the_code():
 def test_an_error_of_the_user_s_is_one_line_and_2(error, capsys):
     assert run_command(lambda: raising(error)) == 2
     assert capsys.readouterr() == ("", "error: two lines\n")
+
+
+def run_out_of_memory():
+    yield np.empty((2**40, 2**20), np.uint8)
+
+
+def test_memory_that_ran_out_is_one_line_and_2_with_the_place_and_the_amount(capsys):
+    wanted = "Unable to allocate 1.00 EiB for an array with shape (1099511627776, 1048576) and data type uint8"
+    assert run_command(lambda: len(sort_class_names(run_out_of_memory()))) == 2
+    assert capsys.readouterr() == (
+        "",
+        "error: the memory of this machine ran out in memscore.data.image_files.sort_class_names "
+        f"({wanted}); use smaller or fewer images, models or workers, or a machine with more memory; what is stored is "
+        "kept\n",
+    )
+
+
+def test_torch_s_own_error_that_memory_ran_out_is_told_alike(capsys):
+    assert run_command(lambda: int(torch.empty(2**50).sum())) == 2
+    output = capsys.readouterr().err
+    assert output.startswith("error: the memory of this machine ran out (")
+    assert "4503599627370496 bytes" in output
+    assert output.count("\n") == 1
 
 
 def test_ctrl_c_is_one_line_and_130(capsys):
@@ -120,6 +146,7 @@ def test_ctrl_c_while_a_command_imports_is_one_line_and_130(name):
 TERM = """
 import os, signal, sys, time
 from memscore.cli.app import run_command
+from memscore.data.image_files import sort_class_names
 def work():
     try:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,5 +1,6 @@
 """What may be typed after a command: help that fits and says it, and one line about what cannot be parsed."""
 
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from memscore.cli.command_line import call_command, check_words, get_command_lin
 from memscore.cli.help_page import GROUPS, OTHER, find_group
 from memscore.cli.option_list import list_options
 from memscore.cli.program import PROGRAMS, run_program
+from memscore.reading_limit import get_max_bytes
 from unlearn import experiment, sweep, trial
 
 ROOT = Path(__file__).parents[3]
@@ -101,6 +103,35 @@ def test_what_only_tyro_knows_is_one_line_too():
 
     with pytest.raises(ValueError, match=r"^[^\n│╭]*--pair[^\n│╭]*; it --help lists what it takes$"):
         call_command(take, "it", ["--pair", "1"], "")
+
+
+@pytest.mark.parametrize(
+    "words", [["--max-bytes", "2kB"], ["--max_bytes=2kB"], ["--max-bytes", "1kB", "--max-bytes=2kB"]]
+)
+def test_the_limit_of_files_holds_while_a_command_runs(words, monkeypatch):
+    monkeypatch.delenv("MEMSCORE_MAX_BYTES", raising=False)
+    seen = []
+
+    def read(data: str = "digits", seed: int = 0) -> int:
+        """Read.
+
+        Args:
+            data: a name.
+            seed: a number.
+        """
+        seen.append((data, seed, get_max_bytes()))
+        return 0
+
+    assert call_command(read, "it", ["--data", "mine", *words, "--seed", "3"], "") == 0
+    assert seen == [("mine", 3, 2000)]
+    assert "MEMSCORE_MAX_BYTES" not in os.environ
+    with pytest.raises(ValueError, match=r"--max-bytes is a number of bytes, got 'much'; write 64GB"):
+        call_command(read, "it", ["--max-bytes", "much"], "")
+
+
+def test_commands_that_read_no_files_of_a_user_s_have_no_limit():
+    with pytest.raises(ValueError, match="unknown option --max-bytes"):
+        call_command(status.show_status, "it", ["somewhere", "--max-bytes", "2kB"], "")
 
 
 def test_a_command_knows_what_was_typed():

@@ -233,7 +233,7 @@ def test_npz_without_a_test_set_gives_up_a_fixed_fifth(tmp_path):
         (four(test_images=pixels(8, (9, 9))), r"test images are \(1, 9, 9\), train images \(1, 4, 5\)"),
         (
             {"images": np.array([None]), "labels": np.arange(1)},
-            r"images is an array of Python objects.*save them as one array \[N, H, W, C\]",
+            r"images is an array of Python objects.*one array of numbers, of images \[N, H, W, C\]",
         ),
     ],
 )

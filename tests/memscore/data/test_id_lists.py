@@ -47,7 +47,7 @@ def test_tables_that_do_not_say_which_ids_are_meant_are_refused(tmp_path):
     for name, message in {
         "a.csv": "has the columns 'a', 'b', and none that is called id, file",
         "b.csv": "'member' that is false for 1 rows; write the ids of the others only",
-        "c.parquet": "is no Parquet file",
+        "c.parquet": "is no readable Parquet file",
         "d.parquet": "'member' that is false for 1 rows",
         "e.parquet": "has the columns 'a', 'b'",
     }.items():

@@ -37,6 +37,7 @@ def test_a_bank_says_where_its_data_were_read_and_how(small):
         "test": None,
         "resize": None,
         "skip_bad": False,
+        "follow_links": False,
         "left_out": [],
         "validation": None,
         "train_limit": 200,
