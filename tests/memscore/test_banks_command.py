@@ -86,7 +86,7 @@ def test_a_bank_in_use_is_listed_so_and_not_removed(homes, capsys):
         ("damaged", "is not what memscore wrote"),
         ("nothing", "no store at"),
         ("link", "is a link to"),
-        ("mixed", "also holds 1 files that memscore did not write (thesis.tex)"),
+        ("mixed", "also holds 1 file that memscore did not write (thesis.tex)"),
     ],
 )
 def test_only_a_store_is_removed(homes, name, message, capsys):

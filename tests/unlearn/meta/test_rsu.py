@@ -119,5 +119,5 @@ def test_wrong_rounds_are_refused():
     problem = make_tiny_problem(forget=range(4))
     with pytest.raises(ValueError, match="3 risks for 4 examples"):
         rounds_seen(problem, RsuSchedule(n=2, risk=(1.0, 2.0, 3.0)))
-    with pytest.raises(ValueError, match="1 examples to forget is undefined"):
+    with pytest.raises(ValueError, match="1 example to forget is undefined"):
         rounds_seen(problem, replace(RsuSchedule(n=2), risk=(1.0, 2.0, 3.0, float("nan"))))

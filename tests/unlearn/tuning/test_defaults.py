@@ -50,7 +50,7 @@ def test_default_variants_that_a_single_example_does_not_allow_are_left_out_with
     first = default.context.splits.train.ids[0]
     sweep = prepare_sweep(SweepConfig(store=store, forget=f"id:{first}", tune_forget="random", size=1))
     assert sweep.config.variants == ("vanilla",)
-    assert "rum, since 1 examples have no 3 parts; rsu, since 1 examples" in sweep.context.notes[0]
+    assert "rum, since 1 example cannot make 3 parts; rsu, since 1 example" in sweep.context.notes[0]
 
 
 def test_a_bank_without_a_score_is_refused_in_one_line(store):

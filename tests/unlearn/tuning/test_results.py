@@ -231,7 +231,7 @@ def test_a_folder_is_one_sweeps(open_store):
         == claim_sweep_folder(open_store, "own", identity)
         == "sweeps/own"
     )
-    with pytest.raises(ValueError, match=r"scores is ..a.., asked for ..b..; give this one another --name"):
+    with pytest.raises(ValueError, match=r"scores is a, asked for b; give this one another --name"):
         claim_sweep_folder(open_store, "own", identity | {"scores": ("b",)})
 
 
