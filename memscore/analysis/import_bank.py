@@ -267,8 +267,8 @@ def build_examples(source: ExternalArrays, arrays: LoadedArrays, splits: Splits 
         else require_one_per_example(read_array(source.labels), source.labels, "iu", n + t)
     )
     # there are as many classes as the largest label says, whether or not examples have them
-    outside = [] if labels is None else np.flatnonzero((labels < 0) | (labels >= MAX_CLASSES))
-    for row in outside[:1]:
+    if labels is not None and (is_outside := (labels < 0) | (labels >= MAX_CLASSES)).any():
+        row = int(np.flatnonzero(is_outside)[0])
         raise ValueError(
             f"{source.labels} has the label {labels[row]} in row {row}; labels are 0 .. K-1, below {MAX_CLASSES:,}: "
             "number them so"
