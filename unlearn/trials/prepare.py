@@ -207,7 +207,7 @@ def check_counts(request: TrialRequest) -> None:
         raise ValueError(
             f"--seeds {request.seeds} asks for {format_count(2 * request.seeds, 'model')}, an original and an oracle "
             "a seed; at most "
-            f"{MAX_COUNT} seeds are allowed, and 64 suffice for the measures of many models"
+            f"{format_count(MAX_COUNT)} seeds are allowed, and 64 suffice for the measures of many models"
         )
     check_seed(request.seed)
     if select_population_measures(request.measures) and request.seeds < MIN_POPULATION:

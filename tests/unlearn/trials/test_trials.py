@@ -244,7 +244,7 @@ def test_a_failed_trial_does_not_end_the_others(trained_store, trial_data):
         ({"seeds": 0}, "--seeds 0: at least one original"),
         (
             {"seeds": 1_000_000},
-            "--seeds 1000000 asks for 2000000 models, an original and an oracle a seed; at most 10000",
+            "--seeds 1000000 asks for 2,000,000 models, an original and an oracle a seed; at most 10,000",
         ),
         ({"size": 200}, "--size 200: a forget set has 1 to 199"),
     ],
