@@ -335,6 +335,13 @@ def test_a_page_is_short(name):
     assert (ROOT / name).stat().st_size <= LIMITS[name]
 
 
+def test_every_test_that_a_page_names_is_there():
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", DOCS)
+    assert named
+    for path, name in named:
+        assert f"\ndef {name}(" in (ROOT / "tests" / path).read_text(), f"there is no {name} in tests/{path}"
+
+
 def test_every_page_is_linked_from_another():
     linked = set()
     for name, text in DOCUMENTS.items():
