@@ -203,7 +203,9 @@ def test_the_command_needs_neither_torch_nor_ray_and_reads_a_store_that_it_may_n
     banks.bank(tmp_path / "bank")
     code = (
         "import sys; from memscore.status import main; assert main(sys.argv[1:]) == 0; "
-        "assert not {'torch', 'ray', 'cluster', 'sklearn'} & set(sys.modules), 'heavy'"
+        "assert not {'torch', 'ray', 'sklearn'} & set(sys.modules), 'heavy'; "
+        "workers = {name for name in sys.modules if name.startswith('cluster.')}; "
+        "assert workers <= {'cluster.pool', 'cluster.device_errors', 'cluster.leftovers'}, workers"
     )
     before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "bank").rglob("*"))
     done = subprocess.run(

@@ -24,6 +24,7 @@ class Runs(SerialPool):
     """Records the jobs of each run; a job of `fails` ends in a failure."""
 
     def __init__(self, fails=None):
+        super().__init__()
         self.runs, self.fails = [], fails
 
     def run(self, fn, jobs, shared=None):

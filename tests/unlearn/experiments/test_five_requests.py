@@ -52,6 +52,7 @@ class RecordingPool(SerialPool):
     """A pool that knows what it was asked to do."""
 
     def __init__(self):
+        super().__init__()
         self.done = []
 
     def run(self, fn, jobs, shared=None):
