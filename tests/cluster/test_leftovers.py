@@ -70,6 +70,7 @@ def test_the_folder_of_a_killed_process_is_removed_by_the_next_one(temporary):
         (f"{HOST}~{2**22 + 1}-1-1", False),  # of another container
         (f"elsewhere~{2**22 + 1}-1-{read_space()}", False),
     ],
+    ids=["alive", "pid", "pid used again", "unknown start", "dead", "dead pid", "other container", "other host"],
 )
 def test_an_owner_is_dead_only_where_that_is_known(owner, is_dead):
     assert is_owner_dead(re.fullmatch(OWNER, owner)) == is_dead

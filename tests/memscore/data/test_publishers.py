@@ -54,7 +54,9 @@ def test_idx_files_are_read_before_any_download(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "broken", [b"", b"no gzip", gzip.compress(b"\0\0"), gzip.compress(idx(pixels(3, (4, 5)))[:-1])]
+    "broken",
+    [b"", b"no gzip", gzip.compress(b"\0\0"), gzip.compress(idx(pixels(3, (4, 5)))[:-1])],
+    ids=["empty", "no gzip", "no header", "too short"],
 )
 def test_a_broken_idx_file_is_named(tmp_path, broken):
     (idx_folder(tmp_path) / "t10k-labels-idx1-ubyte.gz").write_bytes(broken)
