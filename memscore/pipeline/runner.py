@@ -28,6 +28,7 @@ from memscore.pipeline.config import (
     load_splits,
     resolve_proxies,
 )
+from memscore.pipeline.default_architecture import describe_costly_default
 from memscore.pipeline.jobs import SharedData
 from memscore.pipeline.locate_store import locate_store
 from memscore.pipeline.originals import (
@@ -162,6 +163,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
             *describe_fitted_batch(config, location.manifest, recipe),
             *location.notes,
             *describe_start_weights(location.manifest.architecture),
+            *describe_costly_default(config, store, device),
         ),
         output_kind=find_network_output_kind(location.manifest, splits),
         recipe_name=recipe,
