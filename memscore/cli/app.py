@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
+from memscore.visible_text import escape_warnings, write_line
+
 RESUMABLE_MESSAGE = "interrupted; finished models are kept, and the same command goes on"
 RESUMABLE_TRIALS_MESSAGE = "interrupted; finished models and trials are kept, and the same command goes on"
 
@@ -70,17 +72,18 @@ def run_command(
     try:
         # the imports are over: from here on Ctrl-C raises, so that locks are released
         restore_interrupt()
-        code = command()
+        with escape_warnings():
+            code = command()
         sys.stdout.flush()  # here, where a closed pipe is handled, and not as Python ends
         return code
     except KeyboardInterrupt as error:
-        sys.stderr.write(f"{interrupt_message}\n")
+        write_line(interrupt_message)
         return 143 if isinstance(error, Terminated) else 130
     except (ValueError, OSError, RuntimeError) as error:
         if isinstance(error, BrokenPipeError) and is_output_closed():
             discard_output()
             return 141  # 128 + SIGPIPE, as a shell reports it; whoever read the output wanted no more of it
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        write_line(f"error: {' '.join(str(error).split())}")
         return int(getattr(error, "exit_code", 2))
     finally:
         if handles_sigterm:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from memscore.cli.app import quiet_interrupt
 from memscore.cli.suggestion import suggest
+from memscore.visible_text import write_line
 
 MEMSCORE: dict[str, str] = {
     "estimate": "train a bank of subset models and score every example",
@@ -63,7 +64,7 @@ def run_program(program: str, arguments: Sequence[str] | None = None) -> int:
     # The name is checked before anything is imported: a typo costs no seconds.
     name = words[0]
     if name not in PROGRAMS[program]:
-        sys.stderr.write(f"error: {describe_unknown(program, prog, name)}\n")
+        write_line(f"error: {describe_unknown(program, prog, name)}")
         return 2
     main: Callable[..., int] = import_module(f"{program}.{name}").main
     return main(words[1:], prog=f"{prog} {name}")

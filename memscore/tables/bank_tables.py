@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
 from memscore.data.class_summary import describe_classes, describe_constant_images
 from memscore.data.duplicates import count_copies
@@ -170,7 +169,7 @@ def print_output_warning(console: Console, result: EstimateResult) -> None:
     """Print a warning if the network returns probabilities instead of logits."""
     if result.output_kind:
         warning = format_output_warning("that was trained", result.output_kind)
-        print_line(console, f"[yellow]warning[/] {escape(warning)}", markup=True)
+        print_line(console, f"[yellow]warning[/] {warning}", markup=True)
 
 
 def print_accuracy(console: Console, result: EstimateResult) -> None:
@@ -230,9 +229,8 @@ def print_proxies(console: Console, result: EstimateResult) -> None:
 
 def print_problems(console: Console, summary: TrainingSummary) -> None:
     """Print one line for each kind of problem, with what happens next."""
-    # reasons are escaped: rich would read a word in brackets as markup
     for path, reason in summary.damaged.items():
-        print_line(console, f"[yellow]damaged[/] {path}: {escape(reason)}; set aside and trained again", markup=True)
+        print_line(console, f"[yellow]damaged[/] {path}: {reason}; set aside and trained again", markup=True)
     if summary.diverged:
         names = ", ".join(summary.diverged[:4]) + (" ..." if len(summary.diverged) > 4 else "")
         print_line(
@@ -265,7 +263,7 @@ def print_problems(console: Console, summary: TrainingSummary) -> None:
         print_line(
             console,
             f"[red]failed[/] {format_count(len(summary.failed), 'model or proxy', 'models or proxies')}, first {name}: "
-            f"{escape(reason)}; the same command tries them again",
+            f"{reason}; the same command tries them again",
             markup=True,
         )
 

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from memscore.monitoring.heartbeat import Heartbeat
 from memscore.units import format_count, format_duration, format_rate
+from memscore.visible_text import escape_controls
 
 UPDATE_S = 5.0
 REPEAT_S = 60.0  # so a run whose models take long shows that it is alive
@@ -32,7 +33,7 @@ class ProgressBar:
         self.bar: Progress | None = None
         if self.stream.isatty():
             # rich's column of counts shows a question mark where there is no total
-            columns = (TextColumn("{task.description}"), BarColumn())
+            columns = (TextColumn("{task.description}", markup=False), BarColumn())
             text = TextColumn("{task.fields[line]}", markup=False)
             self.bar = Progress(*columns, text, console=Console(file=self.stream))
             self.task = self.bar.add_task(label, total=None, line="")
@@ -77,6 +78,7 @@ class ProgressBar:
     def _show(self, label: str, done: int, total: int, counts: str, line: str, *, is_last: bool) -> None:
         """Move the bar, or write a line if one is due."""
         self.is_empty = False
+        label, counts, line = map(escape_controls, (label, counts, line))
         if self.bar:
             text = "; ".join(filter(None, (counts, line)))
             self.bar.update(
