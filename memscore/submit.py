@@ -51,6 +51,7 @@ def follow_job(job: SubmittedJob) -> int:
 
 def print_text(text: str) -> None:
     """Print lines, or a piece of them, at once, with control characters escaped; a bar's new state is a new line."""
+    # a job's output comes in pieces, of which a line's end may be in the next one
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     print(escape_controls_in_lines(lines), end="", flush=True)
 

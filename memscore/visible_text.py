@@ -55,6 +55,7 @@ class VisibleFormatter(logging.Formatter):
 @contextmanager
 def escape_warnings() -> Generator[None, None, None]:
     """Escape control characters in what Python prints of warnings, and of log records that no handler takes."""
+    # a program that has its own handlers, or runs a command inside itself, keeps what it had
     handler, format_before = logging.lastResort, warnings.formatwarning
 
     def format_visibly(message: Warning | str, *place: object, **line: object) -> str:

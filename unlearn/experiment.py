@@ -67,7 +67,7 @@ def run_experiment(
         console,
         experiment.experiment,
         result,
-        f"{experiment.store.folder.display_name}/{path}",
+        experiment.store.folder.display_path(path),
     )
     print_outlying_models(console, experiment.store)
     return 1 if result.incomplete else 0

@@ -11,7 +11,7 @@ from pyarrow import fs
 from memscore.monitoring.heartbeat import HEARTBEAT_PATH
 from memscore.store.filesystem import Folder
 from memscore.store.manifest import get_home_url
-from memscore.store.remote import retry
+from memscore.store.remote import join_url, retry
 from memscore.visible_text import write_line
 
 MARKS = ("manifest.json", HEARTBEAT_PATH, "run.log")
@@ -56,12 +56,6 @@ def read_times(home_url: str) -> dict[str, int]:
         for name, of_store in times.items()
         if of_store.keys() & set(MARKS[:2])
     }
-
-
-def join_url(home_url: str, name: str) -> str:
-    """Return the path or URL of a store in a folder; the options of a URL stay at its end."""
-    base, _, options = home_url.partition("?") if "://" in home_url else (home_url, "", "")
-    return f"{base.rstrip('/')}/{name}" + (f"?{options}" if options else "")
 
 
 def shorten_home(path: str) -> str:

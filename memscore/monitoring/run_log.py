@@ -17,7 +17,7 @@ from importlib import metadata
 from typing import Any, TextIO
 
 from memscore.store.filesystem import Folder
-from memscore.store.remote import redact_credentials
+from memscore.store.remote import redact_credentials, redact_text
 from memscore.visible_text import escape_controls
 
 LOG_PATH, OLD_LOG_PATH = "run.log", "run.old.log"
@@ -144,4 +144,4 @@ def describe_end(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, SystemExit):
         return f"ended with exit code {error.code}"
-    return redact_credentials(f"failed: {type(error).__name__}: {' '.join(str(error).split())}")
+    return redact_text(f"failed: {type(error).__name__}: {' '.join(str(error).split())}")

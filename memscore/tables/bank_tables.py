@@ -17,6 +17,7 @@ from memscore.pipeline.scoring import ArmScores
 from memscore.pipeline.train_bank import TrainingSummary
 from memscore.statistics.intervals import Interval
 from memscore.store.class_names import read_names
+from memscore.store.remote import join_url
 from memscore.tables.console import make_table, print_line
 from memscore.tables.duplicates_lines import describe_copies, print_copies
 from memscore.tables.inversion_table import print_inversion
@@ -149,8 +150,8 @@ def print_summary(console: Console, result: EstimateResult, store: str) -> None:
         )
     print_accuracy(console, result)
     print_speed(console, result)
-    print_line(console, f"scores    one row per example: {store}/scores.parquet", indent=SUMMARY_WIDTH)
-    print_line(console, f"figures   {store}/reports/", indent=SUMMARY_WIDTH)
+    print_line(console, f"scores    one row per example: {join_url(store, 'scores.parquet')}", indent=SUMMARY_WIDTH)
+    print_line(console, f"figures   {join_url(store, 'reports/')}", indent=SUMMARY_WIDTH)
 
 
 def format_precision(arm: ArmScores) -> str:

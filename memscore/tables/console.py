@@ -104,6 +104,7 @@ def print_line(console: Console, text: str, *, indent: int = 0, markup: bool = F
     console, as a path may be, stays whole. Control characters are escaped. With `markup`, [yellow]...[/] or [red] at
     the beginning colours what is in it; nothing else is markup.
     """
+    # before it becomes a Text, which drops some control characters and keeps the most harmful one
     text = escape_controls(text)
     marked = MARKED.match(text) if markup else None
     line = Text.assemble((marked[2], marked[1]), text[marked.end() :]) if marked else Text(text)

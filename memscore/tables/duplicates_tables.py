@@ -8,6 +8,7 @@ from memscore.analysis.near_copies import NearCopies, describe_threshold
 from memscore.data.duplicates import SPLIT_NAMES, Copies, count_copies, split_by_group
 from memscore.store.class_names import format_class
 from memscore.store.copy_counts import COPIES_PATH
+from memscore.store.remote import join_url
 from memscore.tables.console import make_table, print_line
 from memscore.tables.duplicates_lines import format_copies, print_copies
 
@@ -28,7 +29,7 @@ def print_copies_table(console: Console, copies: Copies, store: str, names: Sequ
         table.add_row(str(copies.ids[rows[0]]), labels, *in_splits)
     console.print(table)
     print_copies(console, counts)
-    print_line(console, f"every example with a copy: {store}/{COPIES_PATH}")
+    print_line(console, f"every example with a copy: {join_url(store, COPIES_PATH)}")
 
 
 def print_near_copies(console: Console, near: NearCopies, path: str, names: Sequence[str] = ()) -> None:

@@ -27,10 +27,8 @@ def print_influence(console: Console, result: InfluenceResult, store: Store, fig
         print_line(console, line)
     if result.table.num_rows:
         print_strongest(console, result, store)
-    place = store.folder.display_name
-    lines = [f"every pair: {place}/influence/{result.name}.parquet" + (f"; {place}/{figure}" if figure else "")]
-    for line in lines:
-        print_line(console, line)
+    path = store.folder.display_path(f"influence/{result.name}.parquet")
+    print_line(console, f"every pair: {path}" + (f"; {store.folder.display_path(figure)}" if figure else ""))
 
 
 def format_summary(result: InfluenceResult) -> list[str]:
