@@ -16,6 +16,7 @@ import tyro
 from memscore.cli.command_line import call_command
 from memscore.cli.options import Maybe
 from memscore.tables.console import open_console
+from memscore.visible_text import write_line
 
 PROG = "python -m memscore.attack"
 EXAMPLE = "~/memscore/digits --model mine.safetensors --arch mlp --members members.txt"
@@ -116,7 +117,7 @@ def accept_store_option(arguments: list[str]) -> tuple[list[str], str]:
         option, equals, value = word.partition("=")
         if option == "--store" and (equals or k + 1 < len(arguments)):
             value = value if equals else arguments[k + 1]
-            note = f"note: --store is not needed: python -m memscore.attack {shlex.quote(value)} --model ...\n"
+            note = f"note: --store is not needed: python -m memscore.attack {shlex.quote(value)} --model ..."
             return [value, *arguments[:k], *arguments[k + (1 if equals else 2) :]], note
     return arguments, ""
 
@@ -125,8 +126,8 @@ def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     """Run the command; user errors are one line and exit code 2, Ctrl-C is 130."""
     words, note = accept_store_option(sys.argv[1:] if arguments is None else arguments)
     code = run_command(lambda: call_command(audit_model, prog, words, EXAMPLE))
-    if not code:  # an error is one line
-        sys.stderr.write(note)
+    if note and not code:  # an error is one line
+        write_line(note)
     return code
 
 

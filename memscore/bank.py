@@ -123,7 +123,7 @@ def list_duplicates(
         if near != "none":
             found = find_near_copies(bank, splits, copies, near, threshold)
             bank.write_table(NEAR_COPIES_PATH, found.table)
-            print_near_copies(console, found, f"{bank.folder.display_name}/{NEAR_COPIES_PATH}", bank.class_names)
+            print_near_copies(console, found, bank.folder.display_path(NEAR_COPIES_PATH), bank.class_names)
     return 0
 
 

@@ -17,7 +17,8 @@ import tyro
 
 from memscore.cli.command_line import call_command
 from memscore.cli.options import Maybe
-from memscore.tables.console import open_console
+from memscore.tables.console import open_console, print_line
+from memscore.visible_text import escape_controls
 
 PROG = "python -m memscore.banks"
 EXAMPLE = "--json"
@@ -77,20 +78,21 @@ def remove_bank(store: tyro.conf.Positional[str], trials: bool = False, yes: boo
         from memscore.store.filesystem import Folder, acquire_lock
         from memscore.store.removal import plan_removal, remove_files
 
+    console = open_console()
     target = Folder.from_url(resolve_name(store))
     planned = plan_removal(target, trials_only=trials)
     what = "trials, sweeps and experiments of" if trials else "everything in"
     size = f"{format_count(len(planned.paths), 'file')}, {format_size(planned.bytes)}"
     if not planned.paths:
-        print(f"{target.display_name} has no trials")
+        print_line(console, f"{target.display_name} has no trials")
         return 0
     if not yes:
         if not sys.stdin.isatty():
             raise ValueError(f"removing {what} {target.display_name} ({size}) wants an answer; give --yes")
-        sys.stderr.write(f"remove {what} {target.display_name}: {size}? [y/N] ")
+        sys.stderr.write(escape_controls(f"remove {what} {target.display_name}: {size}? [y/N] "))
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-            print("nothing was removed")
+            print_line(console, "nothing was removed")
             return 1
     # an object store has no lock, and only a live run shows there
     if not target.local and find_activity(target):
@@ -98,9 +100,10 @@ def remove_bank(store: tyro.conf.Positional[str], trials: bool = False, yes: boo
     with acquire_lock(target) if target.local else nullcontext():
         planned = plan_removal(target, trials_only=trials)  # again, under the lock
         remove_files(target, planned, whole=not trials)
-    print(f"removed {format_count(len(planned.paths), 'file')} of {target.display_name}, {format_size(planned.bytes)}")
+    removed = format_count(len(planned.paths), "file")
+    print_line(console, f"removed {removed} of {target.display_name}, {format_size(planned.bytes)}")
     for path in planned.links:
-        print(f"{path} was a link: what it leads to is still there")
+        print_line(console, f"{path} was a link: what it leads to is still there")
     return 0
 
 

@@ -13,6 +13,7 @@ if __name__ == "__main__":
 from cluster.submission import SubmittedJob, follow, submit
 from memscore.cli.command_line import call_command
 from memscore.cli.options import Maybe
+from memscore.visible_text import escape_controls_in_lines
 
 PROG = "python -m memscore.submit"
 EXAMPLE = "--wait -- python -m memscore.estimate --preset paper"
@@ -34,19 +35,26 @@ def submit_command(
         Exit code: 0; with --wait 1 if the job failed or was stopped, and 130 after Ctrl-C.
     """
     job = submit(command, Path(working_dir), address, id)
-    print(f"submitted {job.id} to {job.address}\n{job.format_commands()}", flush=True)
+    print_text(f"submitted {job.id} to {job.address}\n{job.format_commands()}\n")
     return follow_job(job) if wait else 0
 
 
 def follow_job(job: SubmittedJob) -> int:
     """Print a job's output until it ends; Ctrl-C stops the printing and not the job."""
     try:
-        status = follow(job, lambda piece: print(piece, end="", flush=True))
+        status = follow(job, print_text)
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nno longer followed; {job.id} goes on\n{job.format_commands()}\n")
+        sys.stderr.write(escape_controls_in_lines(f"\nno longer followed; {job.id} goes on\n{job.format_commands()}\n"))
         return 130
-    print(f"{job.id}: {status}")
+    print_text(f"{job.id}: {status}\n")
     return 0 if status == "SUCCEEDED" else 1
+
+
+def print_text(text: str) -> None:
+    """Print lines, or a piece of them, at once, with control characters escaped; a bar's new state is a new line."""
+    # a job's output comes in pieces, of which a line's end may be in the next one
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    print(escape_controls_in_lines(lines), end="", flush=True)
 
 
 def main(arguments: list[str] | None = None, prog: str = PROG) -> int:

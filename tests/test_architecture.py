@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -23,6 +24,7 @@ LEVELS = (
     ("memscore/choices.py",),
     ("memscore/units.py",),
     ("memscore/reading_limit.py",),
+    ("memscore/visible_text.py",),
     (
         "memscore/cli",
         "memscore/seeds.py",
@@ -62,6 +64,14 @@ SEEDS_A_GLOBAL_GENERATOR = (
 RESTORES_GLOBAL_GENERATORS = "memscore/models/random_state.py"
 """Seeds all of them for one network and restores them; test_random_state.py tests that."""
 
+WRITES_OWN_TEXT = {
+    "memscore/cli/program.py",
+    "memscore/cli/command_line.py",
+    "memscore/cli/name_list.py",
+    "memscore/tables/console.py",
+}
+"""Print help, versions and names of this program, nothing that was read; console.py escapes what it prints."""
+
 
 def source_files():
     return sorted(path.relative_to(ROOT).as_posix() for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
@@ -100,6 +110,20 @@ def find_calls(path):
     for node in ast.walk(read_tree(path)):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
+
+
+def test_what_is_written_for_the_user_has_its_control_characters_escaped():
+    raw = {
+        f"{path}: {ast.unparse(node)}"
+        for path in source_files()
+        if not path.startswith("cluster/") and path not in WRITES_OWN_TEXT
+        for name, node in find_calls(path)
+        if name in {"print", "sys.stdout.write", "sys.stderr.write", "console.print"}
+        and not re.search(
+            r"\bescape_controls|\(dumps\(|\.print\((table|examples|scores|tails|same_models)?\)$", ast.unparse(node)
+        )
+    }
+    assert not raw, "use memscore.visible_text.write_line, or tables.console.print_line"
 
 
 def find_unit(path):

@@ -18,6 +18,7 @@ from memscore.cli.name_list import format_names
 from memscore.cli.wrapping import wrap_messages
 from memscore.pipeline.cards import NO_DRY_RUN, DryRunOptions
 from memscore.tables.console import open_console
+from memscore.visible_text import write_line
 from unlearn.experiments.config import ExperimentConfig
 from unlearn.experiments.questions import QUESTIONS
 
@@ -71,7 +72,7 @@ def run_experiment(
         console,
         experiment.experiment,
         result,
-        f"{experiment.store.folder.display_name}/{path}",
+        experiment.store.folder.display_path(path),
     )
     print_outlying_models(console, experiment.store)
     return 1 if result.incomplete else 0
@@ -84,7 +85,8 @@ def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     # run_command prints an error as one line, and this is a list
     if not words:
         with wrap_messages():
-            sys.stderr.write(f"error: name an experiment and a bank, as `{prog} {EXAMPLE}`\n\n{experiments}")
+            for line in (f"error: name an experiment and a bank, as `{prog} {EXAMPLE}`", "", *experiments.splitlines()):
+                write_line(line)
         return 2
     return run_command(
         lambda: call_command(run_experiment, prog, words, EXAMPLE, f"\n{experiments}"), RESUMABLE_TRIALS_MESSAGE

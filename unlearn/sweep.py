@@ -63,7 +63,7 @@ def run_sweep(
         session, search = stack.enter_context(open_pool_and_search(options, resolve_device))
         require_visible_on_all_nodes(sweep.context.bank_store, session.run_on_each_node)
         result = sweep.run(session.pool, search, session.device, ProgressBar)
-    folder = f"{sweep.context.store.folder.display_name}/{sweep.path}"
+    folder = sweep.context.store.folder.display_path(sweep.path)
     return print_sweep(console, result, folder)
 
 

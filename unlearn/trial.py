@@ -15,6 +15,7 @@ import tyro
 from cluster.launch import PoolOptions, choose_pool, open_pool_and_search, validate_pool_options
 from memscore.cli.command_line import call_command, get_command_line
 from memscore.tables.console import open_console
+from memscore.visible_text import escape_controls_in_lines
 from unlearn.trials.request import TrialRequest
 
 PROG = "python -m unlearn.trial"
@@ -49,7 +50,7 @@ def unlearn_and_compare(
     with ExitStack() as stack:
         stack.enter_context(store.lock())
         stack.enter_context(record_run(store.folder, get_command_line()))
-        sys.stderr.write(tuned.trials.describe_missing_models())
+        sys.stderr.write(escape_controls_in_lines(tuned.trials.describe_missing_models()))
         session, search = stack.enter_context(open_pool_and_search(options, resolve_device))
         require_visible_on_all_nodes(store, session.run_on_each_node)
         trials = tuned.choose(session.pool, search, session.device, ProgressBar)

@@ -45,7 +45,7 @@ def write_audit(store: Store, result: AuditResult, model: str, out: str | None) 
     stem = f"reports/audit-{Path(model).stem}-{result.arm}"
     store.folder.replace(f"{stem}.parquet", content)
     store.folder.replace(f"{stem}{JSON_ENDING}", record)
-    return f"{store.folder.display_name}/{stem}.parquet"
+    return store.folder.display_path(f"{stem}.parquet")
 
 
 def build_audit_record(result: AuditResult, model: str, class_names: Sequence[str] = ()) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from memscore.cli.stop_signals import (
     is_output_closed,
 )
 from memscore.cli.wrapping import wrap_messages
+from memscore.visible_text import escape_warnings, write_line
 
 RESUMABLE_MESSAGE = "interrupted; finished models are kept, and the same command goes on"
 RESUMABLE_TRIALS_MESSAGE = "interrupted; finished models and trials are kept, and the same command goes on"
@@ -31,20 +32,20 @@ def run_command(
     more. Any other exception is a bug, and keeps its traceback.
     """
     # from here on Ctrl-C raises, so that locks are released
-    with wrap_messages(), handle_stop_signals():
+    with wrap_messages(), escape_warnings(), handle_stop_signals():
         try:
             code = command()
             sys.stdout.flush()  # here, where a closed pipe is handled, and not as Python ends
             return code
         except KeyboardInterrupt as error:
-            sys.stderr.write(f"{interrupt_message}\n")
+            write_line(interrupt_message)
             return 128 + find_signal(error)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if isinstance(error, BrokenPipeError) and is_output_closed():
                 discard_output(1)
                 return 141  # 128 + SIGPIPE, as a shell reports it; whoever read the output wanted no more of it
             message = describe_lack_of_memory(error) if is_lack_of_memory(error) else str(error)
-            sys.stderr.write(f"error: {' '.join(message.split())}\n")
+            write_line(f"error: {' '.join(message.split())}")
             return int(getattr(error, "exit_code", 2))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from memscore.cli.stop_signals import quiet_interrupt
 from memscore.cli.suggestion import suggest
 from memscore.cli.wrapping import wrap_messages
+from memscore.visible_text import write_line
 
 MEMSCORE: dict[str, str] = {
     "estimate": "train a bank of subset models and score every example",
@@ -66,7 +67,7 @@ def run_program(program: str, arguments: Sequence[str] | None = None) -> int:
     name = words[0]
     if name not in PROGRAMS[program]:
         with wrap_messages():
-            sys.stderr.write(f"error: {describe_unknown(program, prog, name)}\n")
+            write_line(f"error: {describe_unknown(program, prog, name)}")
         return 2
     main: Callable[..., int] = import_module(f"{program}.{name}").main
     return main(words[1:], prog=f"{prog} {name}")

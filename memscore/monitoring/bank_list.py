@@ -11,12 +11,11 @@ from typing import Any
 
 from pyarrow import fs
 
-from memscore.monitoring.default_store import join_url
 from memscore.monitoring.heartbeat import find_driver, read_heartbeat
 from memscore.store.filesystem import Folder
 from memscore.store.manifest import CorruptManifest, Manifest
 from memscore.store.parquet import CorruptFile
-from memscore.store.remote import retry
+from memscore.store.remote import join_url, retry
 from memscore.store.store import Store
 from memscore.training.recipe_names import format_recipe_name
 from memscore.units import format_count

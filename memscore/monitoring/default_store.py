@@ -4,7 +4,6 @@ Used last is the one with the newest manifest.json, progress.json or run.log: wh
 while its models are trained, and by every command that trains or scores. Reading a store is no use of it.
 """
 
-import sys
 from pathlib import Path
 
 from pyarrow import fs
@@ -12,7 +11,8 @@ from pyarrow import fs
 from memscore.monitoring.heartbeat import HEARTBEAT_PATH
 from memscore.store.filesystem import Folder
 from memscore.store.manifest import get_home_url
-from memscore.store.remote import retry
+from memscore.store.remote import join_url, retry
+from memscore.visible_text import write_line
 
 MARKS = ("manifest.json", HEARTBEAT_PATH, "run.log")
 """Files whose times say when a store was used; one that has the first or second is a store."""
@@ -34,8 +34,7 @@ def choose_store(store: str | None) -> str:
         )
     url = max(times, key=lambda each: times[each])
     reason = "last used" if len(times) > 1 else "the only one"
-    sys.stderr.write(f"bank: {shorten_home(Folder.from_url(url).display_name)} ({reason})\n")
-    sys.stderr.flush()
+    write_line(f"bank: {shorten_home(Folder.from_url(url).display_name)} ({reason})")
     return url
 
 
@@ -57,12 +56,6 @@ def read_times(home_url: str) -> dict[str, int]:
         for name, of_store in times.items()
         if of_store.keys() & set(MARKS[:2])
     }
-
-
-def join_url(home_url: str, name: str) -> str:
-    """Return the path or URL of a store in a folder; the options of a URL stay at its end."""
-    base, _, options = home_url.partition("?") if "://" in home_url else (home_url, "", "")
-    return f"{base.rstrip('/')}/{name}" + (f"?{options}" if options else "")
 
 
 def shorten_home(path: str) -> str:

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from memscore.store.filesystem import Folder
 from memscore.store.json_records import encode_record, read_record
-from memscore.store.parquet import CorruptFile
 
 HEARTBEAT_PATH = "progress.json"
 LOCAL_S, REMOTE_S = 10.0, 30.0  # seconds between two records; on an object store each is a put
@@ -121,12 +120,7 @@ def read_heartbeat(folder: Folder) -> Heartbeat | None:
         return None
     # a later version, on another machine that uses the store, may have more fields
     field_names = {field.name for field in fields(Heartbeat)}
-    try:
-        return Heartbeat(**{name: value for name, value in record.items() if name in field_names})
-    except TypeError as error:
-        raise CorruptFile(
-            f"{folder.display_path(HEARTBEAT_PATH)} is no record of a run: {error}; the next command writes it again"
-        ) from None
+    return Heartbeat(**{name: value for name, value in record.items() if name in field_names})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from memscore.monitoring.heartbeat import Heartbeat
 from memscore.store.manifest import Manifest
+from memscore.visible_text import escape_controls
 
 PREFIX = "memscore"
 MetricTable = Mapping[str, tuple[str, str | None]]
@@ -75,6 +76,6 @@ def compute_gauges(heartbeat: Heartbeat) -> MetricValues:
     }
     by_arm = {"models": heartbeat.models, "models_planned": heartbeat.planned, "memorization_rmse": heartbeat.rmse}
     return {name: value for name, value in totals.items() if value is not None} | {
-        name: {arm: float(value) for arm, value in values.items() if value is not None}
+        name: {escape_controls(arm): float(value) for arm, value in values.items() if value is not None}
         for name, values in by_arm.items()
     }

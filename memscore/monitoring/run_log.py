@@ -7,7 +7,6 @@ store cannot append, and a job's own log is kept by Ray. A log that cannot be wr
 import fcntl
 import os
 import platform
-import re
 import socket
 import sys
 import threading
@@ -18,7 +17,8 @@ from importlib import metadata
 from typing import Any, TextIO
 
 from memscore.store.filesystem import Folder
-from memscore.store.remote import redact_credentials
+from memscore.store.remote import redact_credentials, redact_text
+from memscore.visible_text import escape_controls
 
 LOG_PATH, OLD_LOG_PATH = "run.log", "run.old.log"
 MAX_BYTES = 5_000_000
@@ -28,8 +28,6 @@ APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 MAX_LINE = 2_000
 """Characters of a line; the rest of it is left out."""
 PACKAGES = ("memscore", "torch", "numpy", "ray")
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Characters that would act on a terminal, or turn the order of text, wherever the log is read."""
 
 
 class RunLog:
@@ -63,7 +61,7 @@ class RunLog:
         """
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         with self._lock:
-            self._waiting += [f"{now} {os.getpid()} {escape_control(line)}\n" for line in lines if line.strip()]
+            self._waiting += [f"{now} {os.getpid()} {shorten_line(line)}\n" for line in lines if line.strip()]
             if not self._waiting or self._has_failed or not os.path.exists(self.manifest_path):
                 return
             try:
@@ -100,14 +98,10 @@ class RunLog:
         return getattr(self.stream, name)
 
 
-def escape_control(text: str) -> str:
-    r"""Escape control characters, and cut what is too long.
-
-    >>> escape_control("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    cut = text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]} ... ({len(text)} characters)"
-    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), cut)
+def shorten_line(text: str) -> str:
+    """Escape control characters, and cut what is too long."""
+    text = escape_controls(text)
+    return text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]} ... ({len(text)} characters)"
 
 
 @contextmanager
@@ -150,4 +144,4 @@ def describe_end(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, SystemExit):
         return f"ended with exit code {error.code}"
-    return redact_credentials(f"failed: {type(error).__name__}: {' '.join(str(error).split())}")
+    return redact_text(f"failed: {type(error).__name__}: {' '.join(str(error).split())}")

@@ -22,11 +22,12 @@ from memscore.store.copy_counts import read_copy_counts
 from memscore.store.damage_error import build_damage_error
 from memscore.store.filesystem import TEMPORARY_NAME, Folder
 from memscore.store.json_records import read_record
-from memscore.store.parquet import decode_metadata, open_parquet
+from memscore.store.parquet import CorruptFile, decode_metadata, open_parquet
 from memscore.store.remote import StoreUnavailable
 from memscore.store.score_files import has_other_version
 from memscore.store.shards import parse_model_index
 from memscore.store.store import Store
+from memscore.store.table_schemas import find_footer_fault
 from memscore.units import format_count
 
 MAX_TRIALS_READ = 500  # trials whose status is read; others are only counted
@@ -99,7 +100,10 @@ def compute_trials_status(store: Store, place: str, problems: list[str]) -> Tria
         path = f"{prefix}trials/{name}"
         try:
             with store.folder.open(path) as stream:
-                status: str = open_parquet(stream).read(columns=["status"])["status"][0].as_py()
+                table = open_parquet(stream).read(columns=["status"])
+            if table.num_rows != 1 or table.column_names != ["status"]:
+                raise CorruptFile("it is no row of a trial")
+            status = str(table["status"][0].as_py())
         except (FileNotFoundError, StoreUnavailable):
             raise
         except (OSError, ValueError) as error:
@@ -377,7 +381,11 @@ def compute_score_statuses(store: Store, models: dict[str, int], problems: list[
         path = f"scores/{name}"
         try:
             with store.folder.open(path) as stream:
-                return decode_metadata(open_parquet(stream).schema_arrow)
+                file = open_parquet(stream)
+                schema, n_rows = file.schema_arrow, file.metadata.num_rows
+            if fault := find_footer_fault(path, schema, n_rows, store.manifest):
+                raise CorruptFile(fault)
+            return decode_metadata(schema)
         except (FileNotFoundError, StoreUnavailable):
             raise
         except (OSError, ValueError) as error:

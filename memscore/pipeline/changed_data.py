@@ -9,6 +9,7 @@ from memscore.data.difference import describe_difference
 from memscore.data.splits import Splits
 from memscore.store.filesystem import Folder
 from memscore.store.manifest import Manifest
+from memscore.store.remote import join_url, split_options
 from memscore.store.store import Store
 
 READING_KEYS = ("validation", "test", "train_limit", "resize", "skip_bad")
@@ -25,14 +26,14 @@ def note_changed_data(url: str, manifest: Manifest, splits: Splits) -> tuple[str
     folder = Folder.from_url(url)
     if folder.exists("manifest.json", retry_s=0):
         return ()
-    # the name without its hash, and options of a URL behind it
-    base, mark, options = url.partition("?")
-    home, stem = base.rpartition("/")[0], PurePosixPath(base).name.rpartition("-")[0]
-    names = [name for name in Folder.from_url(f"{home}{mark}{options}").folders("") if name.rpartition("-")[0] == stem]
+    # the name without its hash; the options of a URL stand behind it
+    base, mark, options = split_options(url)
+    home, stem = f"{base.rpartition('/')[0]}{mark}{options}", PurePosixPath(base).name.rpartition("-")[0]
+    names = [name for name in Folder.from_url(home).folders("") if name.rpartition("-")[0] == stem]
     for name in names[:MOST_BANKS]:
         # a folder there may be no store, or one that is being deleted
         with suppress(OSError, ValueError):
-            store = Store.open(f"{home}/{name}{mark}{options}")
+            store = Store.open(join_url(home, name))
             if is_same_but_for_data(store, manifest, splits.origin):
                 clause = describe_difference(store.examples(), splits)
                 return (

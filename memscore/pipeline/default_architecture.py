@@ -11,13 +11,7 @@ FOR_CPUS = "cnn"
 def describe_costly_default(config: BankConfig, store: Store, device: str) -> list[str]:
     """Describe how much less a small network costs, where a new bank on CPUs has the default one for images.
 
-    Args:
-        config: completed by what is stored; its `arch` is None where nobody chose a network.
-        store: the bank.
-        device: of the workers, "cpu" or "cuda".
-
-    Returns:
-        One line, or none.
+    `config` is completed by what is stored; its `arch` is None where nobody chose a network. One line, or none.
     """
     manifest = store.manifest
     if config.arch or store.is_created or device != "cpu" or manifest.architecture != DEFAULT_ARCHITECTURE:

@@ -62,7 +62,13 @@ Receipt = dict[str, Any]
 def read_recipe(store: Store) -> Recipe:
     """Read the recipe from the manifest."""
     fields: dict[str, Any] = store.manifest.recipe
-    return Recipe(**fields, source="the store's manifest")
+    try:
+        return Recipe(**fields, source="the store's manifest")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{store.folder.display_path('manifest.json')} holds a recipe that memscore cannot follow: {error}; use "
+            "the version that wrote it, or another store"
+        ) from None
 
 
 def build_model(store: Store, arm: str, index: int, device: torch.device, *, in_thread: bool = False) -> nn.Module:

@@ -43,19 +43,19 @@ def write_models_table(store: Store, receipts: Receipts | None = None) -> None:
     rows = []
     for name, receipt in sorted((store.receipts() if receipts is None else receipts).items()):
         # a proxy is no model, and an oracle is none of the bank
-        if "proxy" in receipt or name.startswith(f"{ORACLE}-"):
+        if "proxy" in receipt or name.startswith(f"{ORACLE}-") or not name.rpartition("-")[2].isdigit():
             continue
         accuracy = receipt.get("accuracy", {})
         rows.append({
             "model": name,
             "arm": name.rpartition("-")[0],
             "index": int(name.rpartition("-")[2]),
-            "n_members": receipt["n_members"],
+            "n_members": receipt.get("n_members"),
             "diverged": receipt["diverged"],
             **{f"accuracy_{group}": accuracy.get(group) for group in ("members", "left_out", "validation", "test")},
             "seconds": receipt["seconds"],
-            "worker": receipt["worker"],
-            "device": receipt["device"],
+            "worker": receipt.get("worker"),
+            "device": receipt.get("device"),
         })
     if rows:
         store.write_table("models.parquet", pa.Table.from_pylist(rows))

@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from memscore.statistics.roc import RocBand
 from memscore.store.class_names import NAME_COLUMNS, format_class
+from memscore.visible_text import escape_controls_in_lines
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -136,10 +138,25 @@ def plot_most_memorized(
 
 
 def encode_png(figure: "Figure") -> bytes:
-    """Encode the figure as PNG, without a date or matplotlib's version."""
+    """Encode the figure as PNG, without a date or matplotlib's version; its texts are plain, see show_plainly."""
+    show_plainly(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def show_plainly(artist: "Artist") -> None:
+    """Escape control characters in all texts of a figure, and read no mathematics: a class may be named $5."""
+    from matplotlib.axis import Tick
+    from matplotlib.text import Text
+
+    if isinstance(artist, Tick):  # its numbers are matplotlib's, and those of a logarithmic axis are mathematics
+        return
+    if isinstance(artist, Text):
+        artist.set_text(escape_controls_in_lines(artist.get_text()))
+        artist.set_parse_math(False)
+    for child in artist.get_children():
+        show_plainly(child)
 
 
 def plot_roc_bands(curves: Mapping[str, RocBand], title: str) -> bytes:

@@ -9,16 +9,28 @@ from memscore.store.parquet import CorruptFile
 NEXT_COMMANDS = {
     **dict.fromkeys(("weights", "outputs", "events"), "command that needs it"),
     "influence": "memscore.influence",
+    "attempts": "unlearn.sweep",
     "trials": "unlearn.trial",
     "sweeps": "unlearn.sweep",
     "experiments": "unlearn.experiment",
+    "progress.json": "run",
 }
 """Folder -> what makes its files again, for errors of readers, which have no time to read what else is stored."""
+REPORT_COMMANDS = {
+    **dict.fromkeys(("fidelity_", "lorenz_", "proxies_", "loss_and_"), "memscore.fidelity"),
+    "influence_": "memscore.influence",
+    "audit-": "memscore.attack",
+    "near_duplicates": "memscore.bank duplicates",
+}
+"""Beginning of the name of a report -> the same."""
 
 
 def name_next_command(path: str) -> str:
     """Name what makes a damaged file again after it was moved away; estimate, unless its folder says otherwise."""
     # The path may begin with that of a store within the store, scenarios/NAME.
+    for beginning, command in REPORT_COMMANDS.items():
+        if "reports/" in path and path.rpartition("/")[2].startswith(beginning):
+            return command
     return next((NEXT_COMMANDS[part] for part in path.split("/") if part in NEXT_COMMANDS), "estimate")
 
 

@@ -1,24 +1,12 @@
 """One kind of file of a store: what it holds, how it is checked, what implies it, what rebuilds it."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
-
-import pyarrow as pa
 
 from memscore.store.file_formats import Format
-from memscore.store.parquet import decode_metadata
-from memscore.store.stored_files import HASH, StoredFiles
-
-WORDS = {
-    "KEY": HASH,
-    "MODEL": rf"(?!{HASH}-|oracle-)[^/]+-\d{{5,}}",
-    "PROXY": r"(?!evaluation\b|rescored\b)[^/]+",
-}
-"""Words of patterns that stand for something narrower than any name."""
-
+from memscore.store.path_patterns import compile_pattern
+from memscore.store.stored_files import StoredFiles
 
 Paths = Callable[[StoredFiles], Iterable[str]]
 Reasons = Callable[[StoredFiles], Iterable[tuple[str, str]]]
@@ -29,7 +17,7 @@ class FileKind:
     """One kind of file.
 
     Attributes:
-        pattern: its path in a store; a word in capitals stands for a part that varies, see WORDS.
+        pattern: its path in a store; a word in capitals stands for a part that varies, see path_patterns.py.
         format: what it is encoded as, which says how its bytes are checked.
         content: what it holds, in one line for users.
         rebuild: what to do where a file of this kind, at this path, is missing or damaged; names a command. Empty for
@@ -39,10 +27,6 @@ class FileKind:
         conflicts: path and reason, for files that are intact but do not go with the others.
         completed_by: pattern of a file that tells commands that this one is stored; it is moved away with this one,
             since otherwise no command would write this one again.
-        entries: keys of the record, or columns of the table, that every file of this kind has; a word in capitals
-            stands for the file's name.
-        named_by: key of the record, or metadata entry of the table, that names what the file is of: its name, or the
-            hash that its name begins with.
     """
 
     pattern: str
@@ -53,28 +37,8 @@ class FileKind:
     stale: Reasons | None = None
     conflicts: Reasons | None = None
     completed_by: str = ""
-    entries: tuple[str, ...] = ()
-    named_by: str = ""
 
-    @cached_property
+    @property
     def regex(self) -> re.Pattern[str]:
         """The pattern as a regular expression."""
-        parts = re.split(r"([A-Z]+)", self.pattern)  # every second part is a word in capitals
-        return re.compile(
-            "".join(WORDS.get(part, "[^/]+") if k % 2 else re.escape(part) for k, part in enumerate(parts))
-        )
-
-    def find_mixup(self, path: str, content: pa.Schema | dict[str, Any] | None) -> str:
-        """Return why an intact file is not what its path says, as after a wrong copy; empty if it is."""
-        if content is None:
-            return ""
-        stem = path.rpartition("/")[2].rpartition(".")[0]
-        is_record = isinstance(content, dict)
-        entries = list(content) if isinstance(content, dict) else content.names
-        values: Mapping[str, Any] = content if isinstance(content, dict) else decode_metadata(content)
-        for entry in (stem if entry.isupper() else entry for entry in self.entries):
-            if entry not in entries:
-                return f"it is another file, without {'an entry' if is_record else 'a column'} {entry!r}"
-        key = re.match(HASH, stem)
-        name = values.get(self.named_by, stem) if self.named_by else stem
-        return "" if name in {stem, key and key[0]} else f"it is the file of {name}"
+        return compile_pattern(self.pattern)

@@ -10,12 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from memscore.store.damage_error import build_damage_error
 from memscore.store.filesystem import Folder
-from memscore.store.parquet import CorruptFile
+from memscore.store.record_schemas import find_record_fault
 from memscore.units import format_value
 
 THREADS = 4
 CHECKSUM_KEY = "record_sha256"
+MAX_RECORD_BYTES = 64 * 2**20
+MAX_DEPTH = 64
+"""Lists and objects within each other; the deepest record has about ten."""
+MAX_DIGITS = 20
+"""Of a whole number; each of memscore's is below 2^64."""
 MAX_FIELDS_SHOWN = 6  # of two records that differ
 SINCE = "since"
 """Key in the metadata of a dataclass's field: the version that added it to a record that is hashed.
@@ -64,10 +70,19 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
 
 def decode_record(content: bytes | str, *, require_checksum: bool = False) -> dict[str, Any]:
     """Decode a record without its own hash; ValueError if that does not match, or is missing though required."""
+    if len(content) > MAX_RECORD_BYTES:
+        raise ValueError(f"it has {len(content)} bytes, and a record has {MAX_RECORD_BYTES} at most")
     try:
-        record = json.loads(content)
+        record = json.loads(content, parse_int=_parse_whole, parse_constant=_refuse_constant)
+        depth = measure_depth(record)
     except RecursionError:
-        raise ValueError("its JSON is nested too deeply") from None
+        depth = MAX_DEPTH + 1
+    except UnicodeDecodeError:
+        raise ValueError("it is no text") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON: {error}") from None
+    if depth > MAX_DEPTH:
+        raise ValueError("its JSON is nested too deeply")
     if not isinstance(record, dict):
         raise ValueError("it holds no JSON object")
     # The hash is over all other fields, and independent of their order and of white space.
@@ -77,6 +92,36 @@ def decode_record(content: bytes | str, *, require_checksum: bool = False) -> di
     if stated is not None and stated != hash_record(record):
         raise ValueError(f"its fields do not give the {CHECKSUM_KEY} that stands in it")
     return record
+
+
+def parse_record(relpath: str, content: bytes) -> dict[str, Any]:
+    """Decode the record at a path within a store; ValueError unless it is one of the kind and name of that path."""
+    record = decode_record(content, require_checksum=True)
+    if fault := find_record_fault(relpath, record):
+        raise ValueError(fault)
+    return record
+
+
+def measure_depth(value: Any) -> int:
+    """Measure how many lists and objects are within each other, MAX_DEPTH + 1 at most; without recursion."""
+    # level by level: what is just below the parser's limit would end a recursive reader, such as the hash
+    depth, level = 0, [value]
+    while level and depth <= MAX_DEPTH:
+        inner = [each for each in level if isinstance(each, list | dict)]
+        level = [child for each in inner for child in (each.values() if isinstance(each, dict) else each)]
+        depth += bool(inner)
+    return depth
+
+
+def _parse_whole(digits: str) -> int:
+    """Parse a whole number; Python's own error for a long one speaks of an interpreter's setting."""
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"it holds a whole number of {len(digits)} digits")
+    return int(digits)
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"it holds {text}, which is no JSON")
 
 
 def require_same(stored: Mapping[str, Any], requested: Mapping[str, Any], name: str, hint: str) -> None:
@@ -110,20 +155,12 @@ def read_records(folder: Folder, kind: str) -> dict[str, dict[str, Any]]:
 
 
 def read_record(folder: Folder, relpath: str) -> dict[str, Any]:
-    """Read one record; CorruptFile names the file if it is not what was written."""
+    """Read one record; CorruptFile names the file if it is not what was written, or not of this kind and name."""
     content = folder.read(relpath)
     try:
-        record = decode_record(content, require_checksum=True)
-        place, _, name = relpath.removesuffix(".json").rpartition("/")
-        # An intact record of something else, copied here, would make every shard of the arm another store's.
-        if place == "arms" and record.get("name") != name:
-            raise ValueError(f"it holds no arm {name}")
-        return record
+        return parse_record(relpath, content)
     except ValueError as error:
-        raise CorruptFile(
-            f"{folder.display_path(relpath)} is damaged: {error}; "
-            f"`python -m memscore.bank verify {folder.display_name} --set-aside`"
-        ) from None
+        raise build_damage_error(folder, relpath, error) from None
 
 
 def add_arm(folder: Folder, arm: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,15 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from memscore.store.json_records import decode_record, encode_record, hash_record
+from memscore.store.record_schemas import find_record_fault
+from memscore.store.remote import join_url
 
 SCHEMA_VERSION = 1
 IMPORTED = "imported"
@@ -112,22 +114,21 @@ class Manifest:
 
         Raises:
             CorruptManifest: not what was written, or no manifest.
-            ValueError: another schema version, or fields missing or unknown.
+            ValueError: another schema version.
         """
         try:
             record = decode_record(text)
         except ValueError as error:
             raise CorruptManifest(str(error)) from None
         version = record.get("schema_version")
-        if not isinstance(version, int):
+        if not isinstance(version, int) or isinstance(version, bool):
             raise CorruptManifest("it has no schema_version")
         if version != SCHEMA_VERSION:
             raise ValueError(
                 f"schema version {version} cannot be read, only {SCHEMA_VERSION}; use the memscore that wrote it"
             )
-        names = {field.name for field in fields(cls)}
-        if names != set(record):
-            raise ValueError(f"a manifest has exactly the fields {sorted(names)}, got {sorted(record)}")
+        if fault := find_record_fault("manifest.json", record):
+            raise CorruptManifest(fault)
         return cls(**record)
 
 
@@ -189,8 +190,7 @@ def build_default_url(data: str, arch: str, recipe: str, manifest: Manifest) -> 
     home = get_home_url()
     parts = (Path(data).name or "data", arch, recipe, manifest.digest[:8])
     name = "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", part) for part in parts)
-    base, mark, options = home.partition("?") if "://" in home else (home, "", "")
-    return f"{base.rstrip('/')}/{name}{mark}{options}"
+    return join_url(home, name)
 
 
 def require_matching_rows(manifest: Manifest, examples: pa.Table) -> None:

@@ -114,7 +114,9 @@ def decode(content: bytes) -> pa.Table:
     check_file_checksum(content)
     try:
         table: pa.Table = open_parquet(pa.BufferReader(content)).read(use_threads=False)
-    except pa.ArrowException as error:
+    except CorruptFile:
+        raise
+    except Exception as error:  # as in open_parquet
         raise CorruptFile(f"unreadable although its checksum matches: {error}") from error
     return table
 
@@ -130,12 +132,13 @@ def check_file_checksum(content: bytes) -> None:
         raise CorruptFile(f"bytes were changed {_locate_damage(content)}")
 
 
-def check_content(content: bytes) -> None:
-    """Raise CorruptFile unless the file checksum, every page, and the hash over the values match."""
+def check_content(content: bytes) -> pa.Table:
+    """Decode a file; raise CorruptFile unless its checksum, every page, and the hash over the values match."""
     table = decode(content)
     stated = decode_metadata(table.schema).get("content_sha256")
     if stated and stated != hash_columns(to_columns(table)):
         raise CorruptFile("the values do not give the content_sha256 in the schema")
+    return table
 
 
 def open_parquet(source: Any, pre_buffer: bool = False) -> pq.ParquetFile:

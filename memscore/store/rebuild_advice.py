@@ -10,7 +10,8 @@ from typing import Any
 
 from memscore.store.influence_files import format_influence_options
 from memscore.store.manifest import compute_original_key, compute_start_key
-from memscore.store.stored_files import HASH, StoredFiles, list_proxy_receipts
+from memscore.store.path_patterns import HASH
+from memscore.store.stored_files import StoredFiles, list_proxy_receipts
 
 DEFAULT_ORIGINALS = 3  # of estimate
 

@@ -32,6 +32,13 @@ seconds with its limit, and the body counts in it.
 """
 RETRY_S = 300.0
 """How long a full disk or an unreachable server is retried in the middle of a run, in seconds."""
+SHOWN_OPTIONS = frozenset({
+    *("scheme", "endpoint_override", "region", "location", "project_id", "retry_limit_seconds"),
+    *("allow_bucket_creation", "allow_bucket_deletion", "check_directory_existence_before_creation"),
+    *("force_virtual_addressing", "allow_delayed_open", "tls_verify_certificates", "tls_ca_file_path", "enable_tls"),
+    *("blob_storage_authority", "dfs_storage_authority", "blob_storage_scheme", "dfs_storage_scheme"),
+})
+"""Options of URLs that hold no secret."""
 PERMANENT_ERRNOS = {
     errno.EROFS,
     errno.EACCES,
@@ -193,13 +200,47 @@ def _hint(error: Exception, retry_s: float) -> str:
 
 
 def redact_credentials(url: str) -> str:
-    """Replace user, password and keys of a URL, well formed or not, by ***, so that it may be printed.
+    """Replace user and password of a URL, well formed or not, and options but SHOWN_OPTIONS by ***, to print it.
 
     >>> redact_credentials("s3://key:se/cr@t@bank/run?secret_key=hush&region=x"), redact_credentials("s3://bank/run@2")
     ('s3://***@bank/run?secret_key=***&region=x', 's3://bank/run@2')
     """
+    # a misspelt name of a key is an option that pyarrow does not know: what is shown is listed, not what is hidden
     bare = re.sub(r"(?<=://)(?:[^/?@]*:.*@|[^/?@]*@)", "***@", url)
-    return re.sub(r"((?:access_key|secret_key|session_token)=)[^&]*", r"\1***", bare)
+    base, mark, options = split_options(bare)
+    return base + mark + "&".join(map(_redact_option, options.split("&")))
+
+
+def redact_text(text: str) -> str:
+    """Replace the same in every URL of a text.
+
+    >>> redact_text("cannot open s3://bank/run?secretkey=hush&region=x now")
+    'cannot open s3://bank/run?secretkey=***&region=x now'
+    """
+    return re.sub(r"\S*://\S*", lambda match: redact_credentials(match[0]), text)
+
+
+def join_url(url: str, path: str) -> str:
+    """Return the path or URL of a file or folder within a folder; the options of a URL stay at its end.
+
+    >>> join_url("s3://bank/run?region=x", "scenarios/a"), join_url("/home/me/what?", "a")
+    ('s3://bank/run/scenarios/a?region=x', '/home/me/what?/a')
+    """
+    base, mark, options = split_options(url)
+    return f"{base.rstrip('/')}/{path}{mark}{options}"
+
+
+def split_options(url: str) -> tuple[str, str, str]:
+    """Split a URL into what stands before its options, "?" and the options; a path has none."""
+    return url.partition("?") if "://" in url else (url, "", "")
+
+
+def _redact_option(option: str) -> str:
+    """Hide the value of an option, or the whole of what is none, unless it is known to be no secret."""
+    # a value is shown in the characters of hosts, regions and paths: "region=x key:secret@" is none of these
+    name, equals, value = option.partition("=")
+    is_shown = name in SHOWN_OPTIONS and re.fullmatch(r"[\w.:/,-]*|\*\*\*", value)
+    return option if is_shown or not option else f"{name}=***" if equals else "***"
 
 
 def parse_local_path(url: str) -> str | None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from memscore.store.file_kinds import FILE_KINDS, find_kind, split_scenario
+from memscore.store.file_kinds import FILE_KINDS, find_kind
 from memscore.store.filesystem import TEMPORARY_NAME, Folder, acquire_lock
 from memscore.store.json_records import read_record
 from memscore.store.manifest import CorruptManifest, Manifest
-from memscore.store.stored_files import HASH, SCENARIOS
+from memscore.store.path_patterns import HASH, SCENARIOS, split_scenario
 from memscore.units import format_count
 
 TRIAL_FOLDERS = ("trials/", "attempts/", "sweeps/", "experiments/", f"{SCENARIOS}/")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from memscore.store.filesystem import Folder
 from memscore.store.json_records import hash_record, read_record
@@ -105,7 +106,22 @@ def check_columns(columns: Columns, n_rows: int, imported: bool = False) -> None
         raise ValueError(f"column 'row' must count from 0 to {n_rows - 1}: shards keep the order of the data set")
 
 
-def check_shards(folder: Folder, arm_name: str, expected: Mapping[str, str], verify: bool) -> ShardCheck:
+def find_layout_fault(schema: pa.Schema, n_rows: int, wanted_rows: int) -> str:
+    """Find out from its footer why a table is no shard of a store with so many rows; empty if it may be one."""
+    if n_rows != wanted_rows:
+        return f"it has {n_rows} rows, and the store's manifest says {wanted_rows}"
+    # an imported shard may lack the columns of logits, and one of several queries has more
+    for name in REQUIRED_COLUMNS:
+        if name not in schema.names:
+            return f"it has no column {name!r}"
+    for field in schema:
+        kind = SHARD_COLUMNS.get(re.sub(r"_q\d+$", "", field.name))
+        if kind is None or field.type != pa.from_numpy_dtype(kind):
+            return f"its column {field.name!r} is {field.type}, which is none of a shard's"
+    return ""
+
+
+def check_shards(folder: Folder, arm_name: str, expected: Mapping[str, str], n_rows: int, verify: bool) -> ShardCheck:
     """Sort the shards of an arm into valid and damaged ones; move nothing. Without verify only footers are read."""
     models = [name.removesuffix(".parquet") for name in folder.names("shards") if name.endswith(".parquet")]
     indices = sorted(index for model in models if (index := parse_model_index(model, arm_name)) is not None)
@@ -113,7 +129,8 @@ def check_shards(folder: Folder, arm_name: str, expected: Mapping[str, str], ver
     damaged: dict[str, str] = {}
     with ThreadPoolExecutor(THREADS) as pool:
         checks = [
-            pool.submit(check_shard, folder, build_shard_path(arm_name, index), expected, verify) for index in indices
+            pool.submit(check_shard, folder, build_shard_path(arm_name, index), expected, n_rows, verify)
+            for index in indices
         ]
         for index, check in zip(indices, checks, strict=True):
             try:
@@ -127,7 +144,7 @@ SETTLED_NS = 2 * 10**9
 _stored_digests: dict[tuple[str, str], tuple[dict[str, str], list[tuple[str, int, int]], str]] = {}
 
 
-def compute_stored_digest(folder: Folder, arm_name: str, expected: Mapping[str, str]) -> str:
+def compute_stored_digest(folder: Folder, arm_name: str, expected: Mapping[str, str], n_rows: int) -> str:
     """Hash the valid shards of an arm; their footers are read again in a process only if the folder has changed.
 
     Whoever adds, removes or replaces a shard, this process or another one, changes the listing of names, sizes and
@@ -139,7 +156,7 @@ def compute_stored_digest(folder: Folder, arm_name: str, expected: Mapping[str, 
     if key in _stored_digests and _stored_digests[key][:2] == (record, listing):
         return _stored_digests[key][2]
     # Listed before it is read, so what changes in between is seen by the next call.
-    digest = hash_shards(arm_name, check_shards(folder, arm_name, expected, verify=False).valid)
+    digest = hash_shards(arm_name, check_shards(folder, arm_name, expected, n_rows, verify=False).valid)
     # A second change within the resolution of the times (a second on object stores) would not be seen: a folder that
     # changed just now is read again the next time.
     if listing and 0 < max(changed for _, _, changed in listing) < time.time_ns() - SETTLED_NS:
@@ -147,32 +164,35 @@ def compute_stored_digest(folder: Folder, arm_name: str, expected: Mapping[str, 
     return digest
 
 
-def check_shard(folder: Folder, path: str, expected: Mapping[str, str], verify: bool) -> str:
+def check_shard(folder: Folder, path: str, expected: Mapping[str, str], n_rows: int, verify: bool) -> str:
     """Return content_sha256 of a shard; CorruptFile if it is not what was written, or belongs to another run."""
     # A whole shard may lie under another's name, or come from another store: its own metadata says what it is.
-    metadata = _read_footer(folder, path, verify)
+    file = _read_footer(folder, path, verify)
+    metadata = decode_metadata(file.schema_arrow)
     model = path.rpartition("/")[2].removesuffix(".parquet")
     for key, value in {**expected, "model": model}.items():
         if metadata.get(key) != value:
             raise CorruptFile(f"a shard of something else: its {key} is {metadata.get(key)}, here it is {value}")
     if "content_sha256" not in metadata:
         raise CorruptFile("its footer has no content_sha256")
+    if fault := find_layout_fault(file.schema_arrow, file.metadata.num_rows, n_rows):
+        raise CorruptFile(fault)
     return metadata["content_sha256"]
 
 
-def _read_footer(folder: Folder, path: str, verify: bool) -> dict[str, str]:
-    """Read the metadata in a shard's footer; with verify check the file checksum first."""
+def _read_footer(folder: Folder, path: str, verify: bool) -> pq.ParquetFile:
+    """Read a shard's footer, of which the result tells; with verify check the file checksum first."""
     try:
         if not verify:
             with folder.open(path) as stream:
-                return decode_metadata(open_parquet(stream).schema_arrow)
+                return open_parquet(stream)
         content = folder.read(path)
     except StoreUnavailable:  # the server is unreachable, and the shard may be intact
         raise
     except OSError as error:
         raise CorruptFile(str(error)) from error
     check_file_checksum(content)
-    return decode_metadata(open_parquet(pa.BufferReader(content)).schema_arrow)
+    return open_parquet(pa.BufferReader(content))
 
 
 def compute_run_hash(manifest_digest: str, arm: Mapping[str, Any]) -> str:
@@ -198,7 +218,7 @@ def match_shards(folder: Folder, manifest_digest: str) -> bool | None:
             if parse_model_index(model, name) is None:
                 continue
             try:
-                metadata = _read_footer(folder, f"shards/{model}.parquet", verify=False)
+                metadata = decode_metadata(_read_footer(folder, f"shards/{model}.parquet", verify=False).schema_arrow)
             except CorruptFile:
                 continue
             # One is enough: single shards of other runs are damage, not a sign of another store.

@@ -18,7 +18,7 @@ from memscore.choices import validate_choice
 from memscore.score_registry import get_estimator_version, make_alias, resolve_alias
 from memscore.store.block_reader import Block, read_blocks, read_columns, require_ascending, resolve_slice
 from memscore.store.class_names import find_class_names, name_labels
-from memscore.store.damage_error import name_damage
+from memscore.store.damage_error import name_damage, name_next_command
 from memscore.store.filesystem import Folder, acquire_lock
 from memscore.store.influence_files import find_influence_path, require_fresh_influence
 from memscore.store.json_records import add_arm, encode_record, read_record, read_records
@@ -51,6 +51,7 @@ from memscore.store.shards import (
     compute_stored_digest,
     parse_model_index,
 )
+from memscore.store.table_schemas import find_footer_fault, find_value_fault
 from memscore.store.weight_files import decode_weights, encode_weights
 
 if TYPE_CHECKING:
@@ -248,7 +249,11 @@ class Store:
     def read_shard_digest(self, arm_name: str, index: int) -> str:
         """Read content_sha256 from a shard's footer; raise CorruptFile if it is not this shard."""
         return check_shard(
-            self.folder, build_shard_path(arm_name, index), self.build_shard_metadata(arm_name), verify=False
+            self.folder,
+            build_shard_path(arm_name, index),
+            self.build_shard_metadata(arm_name),
+            self.manifest.n_rows,
+            verify=False,
         )
 
     def has_shard(self, model: str) -> bool:
@@ -261,7 +266,12 @@ class Store:
 
     def check(self, arm_name: str, verify: bool = True) -> ShardCheck:
         """Sort an arm's shards into valid and damaged; verify hashes all bytes, not only footers."""
-        return check_shards(self.folder, arm_name, self.build_shard_metadata(arm_name), verify)
+        return check_shards(self.folder, arm_name, self.build_shard_metadata(arm_name), self.manifest.n_rows, verify)
+
+    def compute_shards_digest(self, arm_name: str) -> str:
+        """Hash the valid shards of an arm, as scores carry it; see shards.compute_stored_digest."""
+        expected = self.build_shard_metadata(arm_name)
+        return compute_stored_digest(self.folder, arm_name, expected, self.manifest.n_rows)
 
     def find_valid_shards(self, arm_name: str, verify: bool = True) -> dict[int, str]:
         """Return model index -> content_sha256 of each valid shard of an arm, ascending."""
@@ -360,7 +370,11 @@ class Store:
 
     def read_logits(self, key: str) -> np.ndarray:
         """Read a model's logits [N, K] alone, without embeddings that may be a hundred times as large."""
-        return read_columns(self.folder, f"outputs/{key}.parquet", ["logits"])["logits"]
+        columns = read_columns(self.folder, path := f"outputs/{key}.parquet", ["logits"])
+        with name_damage(self.folder, path):
+            if len(columns.get("logits", ())) != self.manifest.n_rows:
+                raise CorruptFile(f"it has no logits of {self.manifest.n_rows} examples")
+        return columns["logits"]
 
     def has_outputs(self, key: str) -> bool:
         """Return whether a model's outputs are stored."""
@@ -427,7 +441,7 @@ class Store:
         """Raise ValueError if a score has another digest than this (None: the stored shards), or another version."""
         metadata = decode_metadata(table.schema)
         if digest is None and "arm" in metadata:
-            digest = compute_stored_digest(self.folder, metadata["arm"], self.build_shard_metadata(metadata["arm"]))
+            digest = self.compute_shards_digest(metadata["arm"])
         version = get_estimator_version(name)
         if is_stale(metadata, digest, version):
             changed = name_what_changed(metadata, version)
@@ -465,8 +479,7 @@ class Store:
     def read_influence(self, name: str) -> pa.Table:
         """Read an influence table, such as test_k0.500; ValueError if there is none, or a stale one."""
         table = self.read_table(find_influence_path(self.folder, name))
-        arm = decode_metadata(table.schema)["arm"]
-        digest = compute_stored_digest(self.folder, arm, self.build_shard_metadata(arm))
+        digest = self.compute_shards_digest(decode_metadata(table.schema)["arm"])
         require_fresh_influence(self.folder, name, table, digest)
         return table
 
@@ -479,9 +492,19 @@ class Store:
         self.folder.replace(relpath, encode(table))
 
     def read_table(self, relpath: str) -> pa.Table:
-        """Read a table of the store, every byte verified; CorruptFile names the file."""
+        """Read a table of the store, every byte verified; CorruptFile names the file, FileNotFoundError what to do."""
         with name_damage(self.folder, relpath):
-            return decode(self.folder.read(relpath))
+            try:
+                table = decode(self.folder.read(relpath))
+            except FileNotFoundError:
+                raise FileNotFoundError(
+                    f"{self.folder.display_path(relpath)} is missing; the next {name_next_command(relpath)} makes it "
+                    "again, or put it back from a copy"
+                ) from None
+            fault = find_footer_fault(relpath, table.schema, len(table), self.manifest)
+            if fault := fault or find_value_fault(relpath, table, self.manifest):
+                raise CorruptFile(fault)
+            return table
 
     @property
     def rebuild_command(self) -> str:

@@ -17,14 +17,12 @@ from memscore.store.copy_counts import COPIES_PATH, COPY_COLUMNS
 from memscore.store.json_records import read_record
 from memscore.store.manifest import IMPORTED, compute_start_key
 from memscore.store.parquet import decode_metadata
+from memscore.store.path_patterns import HASH, SCENARIOS
 from memscore.store.score_files import has_other_version, is_stale
 from memscore.store.shards import hash_shards, parse_model_index
 from memscore.store.store import Store
 
 UNKNOWN_ARM_REASON = "a shard of no stored arm; it stays, and the estimate that made it stores its arm again"
-HASH = "[0-9a-f]{64}"
-SCENARIOS = "scenarios"
-"""Folder of the stores within a store, one for each forget set that changes the data."""
 
 
 class StoredFiles:
@@ -39,9 +37,10 @@ class StoredFiles:
     def __init__(self, store: Store, damaged: Collection[str], records: Mapping[str, dict[str, Any]]) -> None:
         self.store = store
         self.damaged = damaged
-        self.bank, inner, _ = store.folder.display_name.rpartition(f"/{SCENARIOS}/")
+        outer, inner, name = store.folder.display_name.rpartition(f"/{SCENARIOS}/")
         self.is_inner = bool(inner)
-        self.bank = self.bank or store.folder.display_name
+        # advice names the bank, which commands take; the options at the end of a URL are those of the bank too
+        self.bank = outer + "".join(name.partition("?")[1:]) if inner else store.folder.display_name
         self._records = dict(records)
         self._names: dict[str, list[str]] = {}
         # Files that need a receipt, then receipts, then files that a receipt implies but for those: a running command
@@ -449,6 +448,8 @@ def has_other_values(files: StoredFiles, all_scores: pa.Table) -> bool:
             continue
         score = files.store.read_table(f"scores/{name}")
         rows = np.asarray(score["row"])
+        if len(rows) and rows.max() >= len(all_scores):
+            return True
         for column in set(score.column_names[2:]) & set(all_scores.column_names):
             if not all_scores[column].take(rows).equals(score[column]):
                 return True

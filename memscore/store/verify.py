@@ -18,16 +18,18 @@ from memscore.store.file_kinds import (
     advise,
     find_completing_path,
     find_format,
-    find_kind,
 )
 from memscore.store.filesystem import Folder
+from memscore.store.manifest import Manifest
 from memscore.store.manifest_file import REMAKE_MANIFEST, find_manifest_fault
 from memscore.store.parquet import CorruptFile
 from memscore.store.rebuild_advice import by_trial_command
-from memscore.store.remote import StoreUnavailable
+from memscore.store.record_schemas import find_record_fault
+from memscore.store.remote import StoreUnavailable, join_url
 from memscore.store.shards import build_shard_path, format_model_name
 from memscore.store.store import Store
 from memscore.store.stored_files import UNKNOWN_ARM_REASON, StoredFiles
+from memscore.store.table_schemas import find_footer_fault, find_value_fault
 
 THREADS = 4
 
@@ -73,7 +75,7 @@ def verify(store: Store) -> VerificationResult:
     Parquet: the checksum of the file, of each page, the hash over the values, and for shards their arm and model.
     Weights: the hash over the tensors. JSON: the record's hash. PNG: the CRC of each chunk. Nothing is changed.
     """
-    n_checked, damaged, records = check_files(store.folder)
+    n_checked, damaged, records = check_files(store.folder, store.manifest)
     files = StoredFiles(store, damaged, records)
     for kind in FILE_KINDS:
         for path, reason in kind.conflicts(files) if kind.conflicts else ():
@@ -88,7 +90,7 @@ def verify(store: Store) -> VerificationResult:
         advice={path: advise(files, path) for path in damaged if path not in unknown},
         kept_in_place=unknown,
     )
-    inner = {path: Folder.from_url(f"{store.url}/{path}") for path in store.scenarios()}
+    inner = {path: Folder.from_url(join_url(store.url, path)) for path in store.scenarios()}
     created = {path: folder for path, folder in inner.items() if folder.exists("manifest.json")}
     lost = {f"{path}/manifest.json": by_trial_command(files, path) for path in inner.keys() - created.keys()}
     result.missing.update(sorted(lost.items()))
@@ -131,16 +133,18 @@ def quarantine_damaged(folder: Folder, result: VerificationResult) -> dict[str, 
     return moved
 
 
-def check_files(folder: Folder) -> tuple[int, dict[str, str], dict[str, dict[str, Any]]]:
+def check_files(
+    folder: Folder, manifest: Manifest | None = None
+) -> tuple[int, dict[str, str], dict[str, dict[str, Any]]]:
     """Read every file of a store; return their number, path -> reason of the damaged, and path -> JSON record."""
-    checks = dict(list_checks(folder))
+    checks = dict(list_checks(folder, manifest))
     with ThreadPoolExecutor(THREADS) as pool:
         results = dict(zip(checks, pool.map(run_check, checks.values()), strict=True))
     damaged = {path: reason for path, (reason, _) in results.items() if reason}
-    return len(checks), damaged, {path: record for path, (_, record) in results.items() if isinstance(record, dict)}
+    return len(checks), damaged, {path: record for path, (_, record) in results.items() if record is not None}
 
 
-def list_checks(folder: Folder) -> Iterator[tuple[str, Callable[[], Any]]]:
+def list_checks(folder: Folder, manifest: Manifest | None) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yield the path of each file and a call that raises CorruptFile if it is damaged."""
     for name in CHECKED_FOLDERS:
         outer, _, last = name.rpartition("/")
@@ -148,16 +152,23 @@ def list_checks(folder: Folder) -> Iterator[tuple[str, Callable[[], Any]]]:
             for file in folder.names(place):
                 path = f"{place}/{file}".lstrip("/")
                 if check := find_format(path).check:
-                    yield path, partial(read_and_check, folder, path, check)
+                    yield path, partial(read_and_check, folder, path, check, manifest)
 
 
-def read_and_check(folder: Folder, path: str, check: Callable[[bytes], Any]) -> Any:
+def read_and_check(
+    folder: Folder, path: str, check: Callable[[bytes], Any], manifest: Manifest | None
+) -> dict[str, Any] | None:
     """Read one file and check its bytes, and that it is of the kind that its path says; return its record, if any."""
-    content = check(folder.read(path))
-    kind = find_kind(path)
-    if kind and (mixup := kind.find_mixup(path, content)):
-        raise CorruptFile(mixup)
-    return content
+    # bytes, then what they say they are, then values; the next check needs what the one before found to be sound
+    content, fault = check(folder.read(path)), ""
+    if isinstance(content, dict):
+        fault = find_record_fault(path, content)
+    elif isinstance(content, pa.Table):
+        fault = find_footer_fault(path, content.schema, len(content), manifest)
+        fault = fault or find_value_fault(path, content, manifest)
+    if fault:
+        raise CorruptFile(fault)
+    return content if isinstance(content, dict) else None
 
 
 def run_check(check: Callable[[], Any]) -> tuple[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
 from memscore.analysis.audit import AuditResult
 from memscore.analysis.audit_report import count_members
@@ -140,8 +139,8 @@ def print_strongest(console: Console, audit: AuditResult, names: Sequence[str] =
         values = {name: audit.table[name][row].as_py() for name in audit.table.column_names}
         membership = ["yes" if values["member"] else "no"] if has_membership else []
         table.add_row(
-            escape(values["id"]),
-            escape(format_class(values["label"], names)),
+            values["id"],
+            format_class(values["label"], names),
             *(format_number(values[kind]) for kind in kinds),
             *membership,
         )

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
 from memscore.data.class_summary import describe_classes, describe_constant_images
 from memscore.data.duplicates import count_copies
@@ -18,6 +17,7 @@ from memscore.pipeline.scoring import ArmScores
 from memscore.pipeline.train_bank import TrainingSummary
 from memscore.statistics.intervals import Interval
 from memscore.store.class_names import read_names
+from memscore.store.remote import join_url
 from memscore.tables.console import make_table, print_line
 from memscore.tables.duplicates_lines import describe_copies, print_copies
 from memscore.tables.inversion_table import print_inversion
@@ -150,8 +150,8 @@ def print_summary(console: Console, result: EstimateResult, store: str) -> None:
         )
     print_accuracy(console, result)
     print_speed(console, result)
-    print_line(console, f"scores    one row per example: {store}/scores.parquet", indent=SUMMARY_WIDTH)
-    print_line(console, f"figures   {store}/reports/", indent=SUMMARY_WIDTH)
+    print_line(console, f"scores    one row per example: {join_url(store, 'scores.parquet')}", indent=SUMMARY_WIDTH)
+    print_line(console, f"figures   {join_url(store, 'reports/')}", indent=SUMMARY_WIDTH)
 
 
 def format_precision(arm: ArmScores) -> str:
@@ -170,7 +170,7 @@ def print_output_warning(console: Console, result: EstimateResult) -> None:
     """Print a warning if the network returns probabilities instead of logits."""
     if result.output_kind:
         warning = format_output_warning("that was trained", result.output_kind)
-        print_line(console, f"[yellow]warning[/] {escape(warning)}", markup=True)
+        print_line(console, f"[yellow]warning[/] {warning}", markup=True)
 
 
 def print_accuracy(console: Console, result: EstimateResult) -> None:
@@ -230,9 +230,8 @@ def print_proxies(console: Console, result: EstimateResult) -> None:
 
 def print_problems(console: Console, summary: TrainingSummary) -> None:
     """Print one line for each kind of problem, with what happens next."""
-    # reasons are escaped: rich would read a word in brackets as markup
     for path, reason in summary.damaged.items():
-        print_line(console, f"[yellow]damaged[/] {path}: {escape(reason)}; set aside and trained again", markup=True)
+        print_line(console, f"[yellow]damaged[/] {path}: {reason}; set aside and trained again", markup=True)
     if summary.diverged:
         names = ", ".join(summary.diverged[:4]) + (" ..." if len(summary.diverged) > 4 else "")
         print_line(
@@ -265,7 +264,7 @@ def print_problems(console: Console, summary: TrainingSummary) -> None:
         print_line(
             console,
             f"[red]failed[/] {format_count(len(summary.failed), 'model or proxy', 'models or proxies')}, first {name}: "
-            f"{escape(reason)}; the same command tries them again",
+            f"{reason}; the same command tries them again",
             markup=True,
         )
 

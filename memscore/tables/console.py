@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from memscore.cli.wrapping import find_breaks
+from memscore.visible_text import escape_controls
 
 PIPED_WIDTH = 120
 """Width of what is written to a file or a pipe, unless $COLUMNS says another."""
@@ -22,6 +23,8 @@ UNLIMITED = 10_000
 """Terminal width that fits any table."""
 MIN_TEXT_WIDTH = 8
 """Minimum width of a column of text, whatever the terminal."""
+MARKED = re.compile(r"\[(yellow|red)\](.*?)\[/\]")
+"""A coloured beginning of a line. No other markup is read, so that brackets in an id are text."""
 WORD = re.compile(r"[A-Za-z]{3}")
 """Only a cell of text has three letters in a row."""
 
@@ -41,21 +44,30 @@ class NumberTable(Table):
 
     Rich shortens cells to fit the terminal, and a shortened number is wrong. Each part begins with the leading columns
     of text, because they identify the rows. A blank line stands above the title and above each part; no line ends in
-    blanks.
+    blanks. Cells are plain text of one line: brackets are no markup, and control characters are escaped.
     """
 
     def __init__(self, title: str) -> None:
         super().__init__(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        self.heading = title
+        self.heading = escape_controls(title)
         # headers of columns that are broken only where nothing else fits, as ids, which are copied
         self.whole: frozenset[str] = frozenset()
+
+    def add_column(self, header: str = "", **options: Any) -> None:  # type: ignore[override]
+        """Add a column with a plain header."""
+        super().add_column(Text(escape_controls(header)), **options)
+
+    def add_row(self, *cells: str) -> None:  # type: ignore[override]
+        """Add a row of plain cells."""
+        super().add_row(*(Text(escape_controls(cell)) for cell in cells))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render the whole table where it fits, else part by part."""
         # measured as if the terminal had any width, because rich limits a cell's measure to the width it has
         unlimited = options.update_width(UNLIMITED)
         sizes = [
-            _measure_column(console, unlimited, column, is_whole=column.header in self.whole) for column in self.columns
+            _measure_column(console, unlimited, column, is_whole=str(column.header) in self.whole)
+            for column in self.columns
         ]
         yield Segment.line()
         # not rich's title, which wraps at the width of the table
@@ -91,10 +103,13 @@ def print_line(console: Console, text: str, *, indent: int = 0, markup: bool = F
     """Print one paragraph, wrapped between words at the width of the console.
 
     Lines after the first begin after `indent` columns, so that a label stands alone. A word that is wider than the
-    console, as a path may be, stays whole. With `markup`, [yellow]...[/] is rich's markup; other texts are printed as
-    they are.
+    console, as a path may be, stays whole. Control characters are escaped. With `markup`, [yellow]...[/] or [red] at
+    the beginning colours what is in it; nothing else is markup.
     """
-    line = Text.from_markup(text) if markup else Text(text)
+    # before it becomes a Text, which drops some control characters and keeps the most harmful one
+    text = escape_controls(text)
+    marked = MARKED.match(text) if markup else None
+    line = Text.assemble((marked[2], marked[1]), text[marked.end() :]) if marked else Text(text)
     for number, part in enumerate(_wrap_text(line, console.width, indent)):
         part.pad_left(indent if number else 0)
         console.print(part, overflow="ignore", no_wrap=True, crop=False, highlight=False)
@@ -103,7 +118,7 @@ def print_line(console: Console, text: str, *, indent: int = 0, markup: bool = F
 def print_command(console: Console, label: str, command: str) -> None:
     """Print a command to copy on a line of its own, however long it is, below what it is for."""
     print_line(console, label)
-    console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"  {escape_controls(command)}", soft_wrap=True, highlight=False, markup=False)
 
 
 def make_table(title: str, columns: Sequence[str], *, whole: Iterable[str] = ()) -> NumberTable:

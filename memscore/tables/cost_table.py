@@ -1,7 +1,5 @@
 """What a run would cost, in a terminal: time on CPUs and GPUs, memory, disk, and a price."""
 
-import sys
-
 from rich.console import Console
 
 from memscore.pipeline.cards import LAUNCH_S, UTILISATION, CardOptions
@@ -9,14 +7,14 @@ from memscore.pipeline.dry_run import CostEstimate
 from memscore.pipeline.work import Work
 from memscore.tables.console import make_table, print_line
 from memscore.units import format_count, format_duration, format_hours, format_size
+from memscore.visible_text import write_line
 
 LABEL_WIDTH = 7  # of the labels before the lines
 
 
 def show_timing(line: str) -> None:
     """Show a line of progress while something is timed."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    write_line(line)
 
 
 def format_number(value: float) -> str:

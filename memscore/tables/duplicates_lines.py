@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.markup import escape
 
 from memscore.data.duplicates import CopyCounts
 from memscore.tables.console import print_line
@@ -48,7 +47,7 @@ def explain_copies(counts: CopyCounts | None) -> Iterator[str]:
 def print_copies(console: Console, counts: CopyCounts | None) -> None:
     """Print a line for each pair of splits with exact copies, or that the images are unknown."""
     for line in explain_copies(counts):
-        print_line(console, f"[yellow]copies[/] {escape(line)}", markup=True)
+        print_line(console, f"[yellow]copies[/] {line}", markup=True)
 
 
 def _count_images(number: int) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 
 from memscore.analysis.near_copies import NearCopies, describe_threshold
 from memscore.data.duplicates import SPLIT_NAMES, Copies, count_copies, split_by_group
 from memscore.store.class_names import format_class
 from memscore.store.copy_counts import COPIES_PATH
+from memscore.store.remote import join_url
 from memscore.tables.console import make_table, print_line
 from memscore.tables.duplicates_lines import format_copies, print_copies
 
@@ -28,10 +28,10 @@ def print_copies_table(console: Console, copies: Copies, store: str, names: Sequ
     for rows in groups[:ROWS_SHOWN]:
         labels = ", ".join(format_class(label, names) for label in sorted(set(copies.labels[rows].tolist())))
         in_splits = [str(int((numbers[rows] == number).sum())) for number in range(len(SPLIT_NAMES))]
-        table.add_row(escape(str(copies.ids[rows[0]])), escape(labels), *in_splits)
+        table.add_row(str(copies.ids[rows[0]]), labels, *in_splits)
     console.print(table)
     print_copies(console, counts)
-    print_line(console, f"every example with a copy: {store}/{COPIES_PATH}")
+    print_line(console, f"every example with a copy: {join_url(store, COPIES_PATH)}")
 
 
 def print_near_copies(console: Console, near: NearCopies, path: str, names: Sequence[str] = ()) -> None:
@@ -48,7 +48,7 @@ def print_near_copies(console: Console, near: NearCopies, path: str, names: Sequ
             seen.add(pair)
             labels = {key: format_class(values[key], names) for key in ("label", "nearest_label")}
             *texts, cosine = (values | labels).values()
-            table.add_row(*(escape(str(text)) for text in texts), f"{cosine:.5f}")
+            table.add_row(*(str(text) for text in texts), f"{cosine:.5f}")
     if n:
         console.print(table)
     else:

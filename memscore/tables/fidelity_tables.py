@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
 from memscore.analysis.fidelity import Comparison, ProxyComparison
 from memscore.analysis.risk_signals import RiskSignals
@@ -109,7 +108,7 @@ def print_loss_groups(console: Console, signals: RiskSignals, names: Sequence[st
         if not (np.isnan(tail.risky) and np.isnan(tail.twin)):
             probabilities = ("-" if np.isnan(p) else f"{p:.4f}" for p in (tail.risky, tail.twin))
             share = "-" if np.isnan(tail.risky_in_tail) else f"{100 * tail.risky_in_tail:.0f} %"
-            label = escape(format_class(tail.label, names))
+            label = format_class(tail.label, names)
             tails.add_row(label, f"{tail.least:.4f} to {tail.tail:.4f}", *probabilities, share)
     if tails.row_count:
         console.print(tails)

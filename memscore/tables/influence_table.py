@@ -2,7 +2,6 @@
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
 from memscore.analysis.influence_pairs import MAX_FALSE_SHARE, InfluenceResult
 from memscore.plots.bank import format_label
@@ -24,15 +23,13 @@ TARGET_NAMES = {
 def print_influence(console: Console, result: InfluenceResult, store: Store, figure: str | None) -> None:
     """Print the pairs of a run, and where they and the figure are stored."""
     for path, reason in result.damaged.items():
-        print_line(console, f"[yellow]damaged[/] {path}: {escape(reason)}; left out", markup=True)
+        print_line(console, f"[yellow]damaged[/] {path}: {reason}; left out", markup=True)
     for line in format_summary(result):
         print_line(console, line)
     if result.table.num_rows:
         print_strongest(console, result, store)
-    place = store.folder.display_name
-    lines = [f"every pair: {place}/influence/{result.name}.parquet" + (f"; {place}/{figure}" if figure else "")]
-    for line in lines:
-        print_line(console, line)
+    path = store.folder.display_path(f"influence/{result.name}.parquet")
+    print_line(console, f"every pair: {path}" + (f"; {store.folder.display_path(figure)}" if figure else ""))
 
 
 def format_summary(result: InfluenceResult) -> list[str]:
@@ -96,9 +93,9 @@ def print_strongest(console: Console, result: InfluenceResult, store: Store) -> 
     for row in result.strongest()[:ROWS_SHOWN].tolist():
         [pair] = result.table.slice(row, 1).to_pylist()
         table.add_row(
-            escape(pair["test_id"]),
+            pair["test_id"],
             format_label(examples, pair["test_row"]),
-            escape(pair["train_id"]),
+            pair["train_id"],
             format_label(examples, pair["train_row"]),
             *(format_number(pair[key]) for key in ("influence", "se", "memorization")),
             "<0.001" if pair["q"] is not None and pair["q"] < 0.0005 else format_number(pair["q"]),

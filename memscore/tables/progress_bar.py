@@ -11,6 +11,7 @@ from rich.table import Column
 
 from memscore.monitoring.heartbeat import Heartbeat
 from memscore.units import format_count, format_duration, format_rate
+from memscore.visible_text import escape_controls
 
 UPDATE_S = 5.0
 BAR_WIDTH = 20
@@ -34,7 +35,7 @@ class ProgressBar:
         self.bar: Progress | None = None
         if self.stream.isatty():
             # rich's column of counts shows a question mark where there is no total
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=BAR_WIDTH))
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=BAR_WIDTH))
             # in as many lines as it takes; rich's own columns are cut
             text = TextColumn("{task.fields[line]}", markup=False, table_column=Column(no_wrap=False))
             self.bar = Progress(*columns, text, console=Console(file=self.stream))
@@ -80,6 +81,7 @@ class ProgressBar:
     def _show(self, label: str, done: int, total: int, counts: str, line: str, *, is_last: bool) -> None:
         """Move the bar, or write a line if one is due."""
         self.is_empty = False
+        label, counts, line = map(escape_controls, (label, counts, line))
         if self.bar:
             text = "; ".join(filter(None, (counts, line)))
             self.bar.update(

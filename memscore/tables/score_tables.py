@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
-from rich.markup import escape
 
 from memscore.pipeline.scoring import ArmScores
 from memscore.plots.bank import format_label
@@ -144,12 +143,12 @@ def print_most_memorized(console: Console, table: pa.Table, suffix: str) -> None
     for row, twin in zip(top.tolist(), twins, strict=True):
         values_of_row = {key: table[key][row].as_py() for key in (name, f"{name}_lo", f"{name}_hi")}
         examples.add_row(
-            escape(table["id"][row].as_py()),
+            table["id"][row].as_py(),
             format_label(table, row),
             format_number(values_of_row[name]),
             format_interval(values_of_row[f"{name}_lo"], values_of_row[f"{name}_hi"]),
             format_number(table[f"cscore_{suffix}"][row].as_py()),
             format_number(table[attack_column][row].as_py() if attack_column in table.column_names else None),
-            *([escape(twin or "-")] if any(twins) else []),
+            *([twin or "-"] if any(twins) else []),
         )
     console.print(examples)

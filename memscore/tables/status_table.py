@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.markup import escape
 
 from memscore.monitoring.status import ArmStatus, BankStatus, TrialsStatus
 from memscore.tables.console import make_table, print_line
@@ -65,7 +64,7 @@ def format_driver(status: BankStatus) -> str:
 def format_trials(trials: TrialsStatus) -> str:
     """Format the unlearning trials of one store."""
     read = f" of the {trials.read} that were read" if trials.read < trials.trials else ""
-    place = f" in {escape(trials.place)}" if trials.place else ""
+    place = f" in {trials.place}" if trials.place else ""
     models = f"originals {trials.originals}, oracles {trials.oracles}"
     return f"unlearning{place}: {format_count(trials.trials, 'trial')}, {trials.diverged} diverged{read}; {models}"
 
@@ -88,7 +87,7 @@ def format_remarks(status: BankStatus) -> Iterator[str]:
         )
         more = ", ..." if group.count > len(group.models) else ""
         error = group.error if len(group.error) <= MAX_ERROR_LENGTH else f"{group.error[:MAX_ERROR_LENGTH]}..."
-        yield f"[yellow]{group.count} {outcome}[/] ({group.kind}): {escape(error)} ({', '.join(group.models)}{more})"
+        yield f"[yellow]{group.count} {outcome}[/] ({group.kind}): {error} ({', '.join(group.models)}{more})"
     if status.unread:
         yield f"[yellow]{status.unread} more failures[/] were not read"
     stale = [score for score in status.scores if score.fresh is False]
@@ -108,4 +107,4 @@ def format_remarks(status: BankStatus) -> Iterator[str]:
         if trials.trials or trials.oracles:
             yield format_trials(trials)
     for problem in status.problems:
-        yield f"[red]problem[/] {escape(problem)}"
+        yield f"[red]problem[/] {problem}"

@@ -47,13 +47,15 @@ def full(tmp_path):
     store.write_score("mem", {"mem": np.ones(40)}, {"mem": FIELD}, {}, hash_shards("a", {}))
     columns = dict.fromkeys(("train_row", "test_row", "influence"), np.arange(9, dtype=np.int32))
     version = build_version_metadata(get_estimator_version("influence"))
-    store.write_influence("test_k0.700", to_table(columns, {"arm": "a", "targets": "test", **version}))
+    store.write_influence(
+        "test_k0.700", to_table(columns, {"arm": "a", "targets": "test", "shards_digest": "d", **version})
+    )
     models = [format_model_name(ARM["name"], index) for index in range(3)]
     for name in models:
         store.write_receipt(name, {"model": name, "diverged": False, "seconds": 1})
     store.write_table("models.parquet", pa.table({"model": models, "arm": models, "index": range(3)}))
     store.write_table("scores.parquet", store.read_score("mem"))
-    store.folder.replace("reports/summary.json", encode_record({"arms": {}, "originals": 1}))
+    store.folder.replace("reports/summary.json", encode_record({"arms": [], "originals": 1}))
     return store
 
 

@@ -119,8 +119,10 @@ def test_trials_are_removed_and_the_bank_stays_sound(homes, capsys):
     for key in (original, oracle, unlearned):
         store.write_weights(key, {"w": torch.ones(3)})
         store.write_outputs(key, np.ones((store.manifest.n_rows, 10)), np.ones((store.manifest.n_rows, 3)))
-    store.write_receipt("original-00000", {"model": "original-00000", "key": original, "diverged": False})
-    store.write_receipt("oracle-x", {"model": "oracle-x", "key": oracle, "diverged": False})
+    store.write_receipt(
+        "original-00000", {"model": "original-00000", "key": original, "diverged": False, "seconds": 1.0}
+    )
+    store.write_receipt("oracle-x", {"model": "oracle-x", "key": oracle, "diverged": False, "seconds": 1.0})
     write_cost(store, unlearned, "ok", 1.0, 1)
     os.makedirs(homes / "good" / "sweeps" / "one")
     store.folder.replace("sweeps/one/sweep.json", b"{}")

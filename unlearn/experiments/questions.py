@@ -1,8 +1,8 @@
 """What each experiment asks, for lists and help pages; imports nothing, so that they answer at once."""
 
 QUESTIONS = {
-    "memorization": "how memorization of what goes decides how well it goes",
-    "entanglement": "how entanglement with what stays decides how well unlearning goes",
+    "memorization": "how memorization of the forget set decides how well unlearning works",
+    "entanglement": "how entanglement with the retain set decides how well unlearning works",
     "rum": "whether refinement, and an algorithm for each part, come nearer to retraining",
     "sequence": "what each step of a sequence does to every part",
     "proxies": "whether cheap proxies refine as well as memorization",

@@ -15,6 +15,7 @@ from memscore.pipeline.reload_data import reload_splits
 from memscore.pipeline.start_weights import load_start_weights, require_same_network, store_start_weights
 from memscore.pipeline.tables import write_models_table
 from memscore.pipeline.train_bank import ProgressCallback, TrainingSummary
+from memscore.store.remote import join_url
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
 from memscore.training.precision import require_precision
@@ -188,7 +189,7 @@ def open_context(
         splits, injected = inject_forget_set(forget, size, splits, seed)
         manifest = replace(bank_store.manifest, fingerprint=splits.fingerprint, label_changes=splits.label_changes)
         slug = "-".join("".join(c if c.isalnum() else " " for c in injected.name).split())
-        url = f"{bank_store.url}/scenarios/{slug}-s{seed}"
+        url = join_url(bank_store.url, f"scenarios/{slug}-s{seed}")
         if dry_run:
             trial_store = Store.open_or_plan(url, manifest)
         else:

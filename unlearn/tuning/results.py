@@ -104,7 +104,7 @@ def resolve_sweep_folder(store: Store, name: str, identity: Mapping[str, Any]) -
         require_same(
             stored,
             replace_nonfinite(identity),
-            f"the sweep {store.folder.display_name}/{path}",
+            f"the sweep {store.folder.display_path(path)}",
             "give this one another --name",
         )
     return path

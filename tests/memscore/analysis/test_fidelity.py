@@ -11,7 +11,7 @@ from memscore.statistics.intervals import Interval
 from memscore.store.shards import format_model_name, hash_shards
 from memscore.store.store import Store
 from memscore.subsets.designs import Arm, draw_membership
-from tests.fixtures.banks import examples, manifest
+from tests.fixtures.banks import examples, manifest, receipt
 
 N, M, TEST = 400, 64, 5
 ARM = Arm(design="exact", keep=0.5, block=16)
@@ -38,9 +38,9 @@ def bank(tmp_path_factory, truth):
         columns = {"row": np.arange(N + TEST, dtype=np.int32), "member": member[m], "correct": right}
         columns |= {"logit_confidence": number, "gap": number, "top_gap": np.abs(number)}
         store.write_shard(format_model_name(ARM.name, m), ARM.name, columns)
-        store.write_receipt(format_model_name(ARM.name, m), {"seconds": 2.0})
+        store.write_receipt(name := format_model_name(ARM.name, m), receipt(name, 2.0))
     for index, seconds in enumerate((9.0, 11.0, 10.0)):
-        store.write_receipt(f"original-{index:05d}", {"seconds": seconds})
+        store.write_receipt(name := f"original-{index:05d}", receipt(name, seconds, key=str(index) * 64))
     score_arm(store, ARM.name, store.find_valid_shards(ARM.name))
     noise = np.random.default_rng(2).normal(size=N)
     write_proxy(store, "events_confidence", truth, -1)

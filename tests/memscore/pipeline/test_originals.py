@@ -22,17 +22,20 @@ from memscore.store.store import Store
 from memscore.tables import bank_tables
 from memscore.training.learning_events import LearningEvents
 from memscore.units import format_duration
-from tests.fixtures.banks import ARM, bank
+from tests.fixtures.banks import ARM, bank, receipt
 from tests.fixtures.command import SERIAL, SMALL, here
 from tests.fixtures.proxied import open_small_bank
+
+KEYS = [digit * 64 for digit in "012"]
 
 
 @pytest.fixture
 def store(tmp_path):
     store = bank(tmp_path / "bank")
     for index, seconds in enumerate((9.0, 100.0, 10.0)):
-        store.write_receipt(f"original-{index:05d}", {"seconds": seconds})
-        store.write_receipt(f"key{index}-aum", {"key": f"key{index}", "ending": "aum", "seconds": seconds / 10})
+        name = f"original-{index:05d}"
+        store.write_receipt(name, receipt(name, seconds, key=KEYS[index]))
+        store.write_receipt(f"{KEYS[index]}-aum", {"key": KEYS[index], "ending": "aum", "seconds": seconds / 10})
     return store
 
 
@@ -44,7 +47,7 @@ def test_one_slow_original_moves_neither_the_training_nor_its_proxies(store):
 def test_an_inversion_with_other_settings_is_left_out(store):
     options = InversionOptions(candidates=5, iterations=3, total_variation=0.1)
     for part in options.list_files(40):
-        store.write_receipt(f"key0-{part}", {"key": "key0", "ending": part, "seconds": 7.0})
+        store.write_receipt(f"{KEYS[0]}-{part}", {"key": KEYS[0], "ending": part, "seconds": 7.0})
     assert compute_proxy_seconds(store, {}) == {"aum": 1.0}
     assert compute_proxy_seconds(store, {"inversion": options}) == {"aum": 1.0, "inversion": 7.0}
 
@@ -60,7 +63,8 @@ def test_a_run_reads_each_receipt_once_at_its_end(small, tmp_path, monkeypatch, 
 
 def test_a_bank_costs_what_its_models_took_together(store):
     for index, seconds in enumerate((2.0, None, 3.0)):  # an imported model has no time
-        store.write_receipt(format_model_name(ARM["name"], index), {"seconds": seconds})
+        name = format_model_name(ARM["name"], index)
+        store.write_receipt(name, receipt(name, seconds))
     assert sum_model_seconds(store, ARM["name"], [0, 1, 2, 3]) == 5
     assert sum_model_seconds(store, ARM["name"], [0]) == 2
 
@@ -104,8 +108,8 @@ def test_the_cost_table_has_learning_events_and_a_dash_where_a_receipt_is_from_b
     assert 0 < share < 1
     assert rows["learning events"] == [*format_duration(seconds).split(), f"{100 * share:.1f}"]
     for name in ("original-00000", "original-00001"):
-        receipt = bank.store.read_receipt(name)
-        bank.store.write_receipt(name, {key: value for key, value in receipt.items() if key != "events_s"})
+        stored = bank.store.read_receipt(name)
+        bank.store.write_receipt(name, {key: value for key, value in stored.items() if key != "events_s"})
     outcome, rows = read_rows()
     assert np.isnan(outcome.event_s["learning events"])
     assert rows["learning events"][-2:] == ["-", "-"]

@@ -134,7 +134,7 @@ def test_a_score_is_stale_once_the_bank_has_grown(store):
 def test_between_block_errors_come_from_whole_blocks_only(store):
     arm = Arm(design="orthogonal", keep=0.5, block=4)
     store.write_clusters(np.arange(N, dtype=np.int32) // 3)
-    record = {"name": arm.name, "design": "orthogonal", "keep": 0.5, "block": 4, "clusters": "x"}
+    record = {"name": arm.name, "design": "orthogonal", "keep": 0.5, "block": 4, "clusters": "c" * 64}
     store.add_arm(record)
     member = draw_membership(arm, range(16), N, store.clusters())
     rng = np.random.default_rng(2)

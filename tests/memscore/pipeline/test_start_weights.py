@@ -140,7 +140,7 @@ def test_a_network_that_changed_is_refused_and_named(tmp_path, monkeypatch):
     store = make_store(tmp_path / "bank")
     store.manifest = Manifest(**store.manifest.record() | {"architecture": "changing_net:network"})
     require_same_network(store)  # an older store has no record
-    store.write_origin({"network": start_weights.describe_network(store.manifest)})
+    store.write_origin({"name": "x", "network": start_weights.describe_network(store.manifest)})
     require_same_network(store)
     changing_net.WIDTH = 5
     with pytest.raises(

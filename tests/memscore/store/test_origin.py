@@ -83,13 +83,13 @@ def test_an_older_store_gets_it_from_the_next_estimate_and_does_without_until_th
 
 def test_what_was_learned_later_stays_and_a_damaged_record_is_written_anew(tmp_path):
     store = bank(tmp_path / "bank")
-    store.write_origin({"path": "/a", "later": [1]})
+    store.write_origin({"name": "x", "path": "/a", "later": [1]})
     store.write_origin({"path": "/b"})
-    assert store.read_origin() == {"path": "/b", "later": [1]}
+    assert store.read_origin() == {"name": "x", "path": "/b", "later": [1]}
     store.folder.replace("data.json", json.dumps({"path": "/b"}).encode())
     assert store.read_origin() is None
-    store.write_origin({"path": "/c"})
-    assert store.read_origin() == {"path": "/c"}
+    store.write_origin({"name": "x", "path": "/c"})
+    assert store.read_origin() == {"name": "x", "path": "/c"}
 
 
 def test_names_of_classes_are_beside_their_numbers_in_tables_that_are_read(small, tmp_path):

@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def stored(tmp_path):
-    """A store with outputs of 600 images: 10 logits and 300 embeddings each."""
+    """A store with outputs of its images: 10 logits and 300 embeddings each."""
     bank, _ = open_small_bank(tmp_path)
     rng = np.random.default_rng(0)
-    logits, embeddings = (rng.normal(size=(600, n)).astype(np.float32) for n in (10, 300))
+    logits, embeddings = (rng.normal(size=(bank.store.manifest.n_rows, n)).astype(np.float32) for n in (10, 300))
     bank.store.write_outputs("k", logits, embeddings)
     return bank.store, logits
 

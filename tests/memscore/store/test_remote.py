@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from benchmarks.s3_server import Cable, free_port, server, url_of
 from memscore.store import remote
 from memscore.store.filesystem import Folder
 from memscore.store.manifest import build_default_url
-from memscore.store.remote import StoreUnavailable, WriteFailed, redact_credentials
+from memscore.store.remote import StoreUnavailable, WriteFailed, join_url, redact_credentials
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
+from memscore.store.stored_files import StoredFiles
 from tests.fixtures.banks import ARM, bank, examples, manifest, shard
 
 SECONDS = 15  # on a busy machine; a frozen server takes 10
@@ -186,6 +188,28 @@ def test_a_redacted_url_has_no_secret():
     for keys in ("k:hush@", "k:h/u@s?hush@", "hush@"):
         assert redact_credentials(f"s3://{keys}bank/run?region=x") == "s3://***@bank/run?region=x"
     assert redact_credentials("s3://bank/run@2") == "s3://bank/run@2"
+    for option in ("secretkey=hush", "SECRET_KEY=hush", "secret%5Fkey=hush", "hush", "region=a b hush@c", "=hush"):
+        for url in (f"s3://bank/run?{option}&scheme=http", f"s3://bank/run?scheme=http&{option}"):
+            assert "hush" not in redact_credentials(url)
+            assert "scheme=http" in redact_credentials(url)
+    shown = "s3://bank/run?endpoint_override=127.0.0.1:9000&scheme=http&region=us-east-1"
+    assert redact_credentials(shown) == shown
+    assert redact_credentials("/home/me/what?secret=x") == "/home/me/what?secret=x"
+
+
+def test_an_unknown_option_is_named_and_its_value_is_not():
+    with pytest.raises(ValueError, match=r"cannot open s3://bank/run\?secretkey=\*\*\*&bogus=\*\*\*") as caught:
+        Store.open("s3://bank/run?secretkey=hush2&bogus=1&region=x")
+    assert "hush2" not in str(caught.value)
+
+
+def test_the_advice_on_a_store_within_a_bank_keeps_the_options_at_the_end(tmp_path):
+    inner = bank(tmp_path / "run" / "scenarios" / "canaries")
+    url = "s3://bank/run/scenarios/canaries?region=x&secret_key=hush"
+    files = StoredFiles(Store(replace(inner.folder, url=url), inner.manifest), (), {})
+    assert files.is_inner
+    assert files.bank == "s3://bank/run?region=x&secret_key=***"
+    assert join_url("s3://bank/run?region=x", "scenarios/canaries") == "s3://bank/run/scenarios/canaries?region=x"
 
 
 def away(cable, seconds):
@@ -199,7 +223,7 @@ def away(cable, seconds):
 def test_every_read_and_write_outlasts_an_outage(s3, cable, caplog):
     store = bank(url_of(cable.port, "outage"))
     name, path = format_model_name(ARM["name"], 1), f"shards/{format_model_name(ARM['name'], 1)}.parquet"
-    store.write_failure(name, {"kind": "error"})
+    store.write_failure(name, {"kind": "error", "error": "e"})
     opened = store.folder.open(path)
     acts = {
         "open again": lambda: Store.open(store.url, retry_s=60).manifest == store.manifest,

@@ -138,13 +138,13 @@ def test_default_url_is_named_after_what_it_is(monkeypatch):
 
 
 def test_suffixes_name_the_design_from_the_second_arm_of_a_fraction_on(store):
-    small = {**ARM, "name": "exact-k0.700-b8", "design": "exact", "block": 8}
+    small = {**ARM, "name": "exact-k0.700-b10", "design": "exact", "block": 10}
     assert store.arms()["iid-k0.700"]["suffix"] == "k0.700"
-    assert store.add_arm({**ARM, "name": "exact-k0.700", "design": "exact", "block": 64})["suffix"] == "k0.700_exact"
-    assert store.add_arm(small)["suffix"] == "k0.700_exact-b8"
+    assert store.add_arm({**ARM, "name": "exact-k0.700", "design": "exact", "block": 20})["suffix"] == "k0.700_exact"
+    assert store.add_arm(small)["suffix"] == "k0.700_exact-b10"
     assert store.add_arm({**ARM, "name": "iid-k0.500", "keep": 0.5})["suffix"] == "k0.500"
     assert store.add_arm(ARM)["suffix"] == "k0.700"  # again, unchanged
-    assert set(store.arms()) == {"iid-k0.700", "iid-k0.500", "exact-k0.700", "exact-k0.700-b8"}
+    assert set(store.arms()) == {"iid-k0.700", "iid-k0.500", "exact-k0.700", "exact-k0.700-b10"}
 
 
 def test_an_arm_with_other_content_is_refused_with_both_values(store):
@@ -153,7 +153,7 @@ def test_an_arm_with_other_content_is_refused_with_both_values(store):
 
 
 def test_run_hash_depends_on_manifest_and_arm_but_not_on_the_suffix(store, tmp_path):
-    exact = {**ARM, "name": "exact-k0.700", "design": "exact"}
+    exact = {**ARM, "name": "exact-k0.700", "design": "exact", "block": 20}
     first = Store.create(tmp_path / "first", manifest(), examples())
     first.add_arm(exact)
     first.add_arm(ARM)  # here its suffix is k0.700_iid
@@ -294,7 +294,7 @@ def test_shards_of_another_run_or_model_are_not_valid(store, tmp_path):
 
 
 def test_arms_whose_names_begin_alike_are_kept_apart(store):
-    small = {**ARM, "name": "iid-k0.700-b8", "block": 8}
+    small = {**ARM, "name": "iid-k0.700-b8", "design": "exact", "keep": 0.75, "block": 8}
     store.add_arm(small)
     store.write_shard("iid-k0.700-b8-00005", "iid-k0.700-b8", shard(5))
     assert list(store.find_valid_shards("iid-k0.700")) == [0, 1, 2]
@@ -324,9 +324,9 @@ def test_events_keep_nan_as_null(store):
 def test_receipts_and_failures_come_back_and_failures_can_be_cleared(store):
     store.write_receipt("m", {"seconds": 1.5})
     store.write_receipt("m", {"seconds": 2.5})
-    store.write_failure("m", {"kind": "diverged"})
+    store.write_failure("m", {"kind": "diverged", "error": "e"})
     assert store.receipts() == {"m": {"seconds": 2.5}}
-    assert store.failures() == {"m": {"kind": "diverged"}}
+    assert store.failures() == {"m": {"kind": "diverged", "error": "e"}}
     store.clear_failure("m")
     store.clear_failure("m")  # nothing to clear is no error
     assert store.failures() == {}
@@ -371,6 +371,6 @@ def test_original_keys_are_of_sets_of_examples_and_seeds():
 
 
 def test_tables_are_replaced_whole(store):
-    store.write_table("models.parquet", pa.table({"a": [1]}))
-    store.write_table("models.parquet", pa.table({"a": [2, None], "b": ["x", "y"]}))
-    assert store.read_table("models.parquet").to_pydict() == {"a": [2, None], "b": ["x", "y"]}
+    store.write_table("mine.parquet", pa.table({"a": [1]}))
+    store.write_table("mine.parquet", pa.table({"a": [2, None], "b": ["x", "y"]}))
+    assert store.read_table("mine.parquet").to_pydict() == {"a": [2, None], "b": ["x", "y"]}

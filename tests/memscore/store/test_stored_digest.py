@@ -39,7 +39,7 @@ def age(store, seconds=HOUR_S):
 
 
 def digest(store):
-    return compute_stored_digest(store.folder, NAME, store.build_shard_metadata(NAME))
+    return compute_stored_digest(store.folder, NAME, store.build_shard_metadata(NAME), store.manifest.n_rows)
 
 
 def expected(store):
@@ -83,7 +83,9 @@ def test_what_changed_just_now_is_read_again(store, opened):
 def test_a_change_of_manifest_or_arm_is_seen(store):
     age(store)
     valid = digest(store)
-    other = compute_stored_digest(store.folder, NAME, store.build_shard_metadata(NAME) | {"run_hash": "0" * 16})
+    other = compute_stored_digest(
+        store.folder, NAME, store.build_shard_metadata(NAME) | {"run_hash": "0" * 16}, store.manifest.n_rows
+    )
     assert (valid, other) == (expected(store), hash_shards(NAME, {}))
     assert valid != other
 

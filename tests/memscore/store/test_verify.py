@@ -220,5 +220,5 @@ def test_a_model_that_diverged_and_a_bank_that_was_never_scored_lack_nothing(cop
     for table in ("scores.parquet", "models.parquet"):
         copy.folder.remove(table)
     copy.folder.remove(f"shards/{LAST}.parquet")
-    copy.write_failure(LAST, {"kind": "diverged"})
+    copy.write_failure(LAST, {"kind": "diverged", "error": "e"})
     assert run_verify(copy, capsys) == (0, {})

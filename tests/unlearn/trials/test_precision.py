@@ -74,7 +74,8 @@ def test_algorithms_and_searches_do_not_run_and_stored_rows_are_read(store):
         with pytest.raises(ValueError, match=REFUSED):
             run()
     key = trial_key(store, trial)
-    write_trial(store, key, {"tow": np.array([0.5])}, {"trial": key})
+    columns = {"trial": key, "algorithm": "finetune", "status": "ok", "tow": 0.5}
+    write_trial(store, key, {column: np.array([value]) for column, value in columns.items()}, {"trial": key})
     [row], failed = run_trials([replace(trial, seed=0)], None, Untouched())
     assert (row["tow"], failed) == (0.5, [])
 

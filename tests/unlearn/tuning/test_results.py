@@ -225,7 +225,7 @@ def test_everything_is_on_file(open_store):
 
 
 def test_a_folder_is_one_sweeps(open_store):
-    identity = {"budget": 2, "scores": ("a",)}
+    identity = {"budget": 2, "scores": ("a",), "forget": "random", "seeds": 2}
     assert (
         claim_sweep_folder(open_store, "own", identity)
         == claim_sweep_folder(open_store, "own", identity)
@@ -236,7 +236,7 @@ def test_a_folder_is_one_sweeps(open_store):
 
 
 def test_a_larger_budget_goes_on_in_its_folder_and_a_smaller_one_does_not(open_store):
-    identity = {"budget": 2, "scores": ("a",)}
+    identity = {"budget": 2, "scores": ("a",), "forget": "random", "seeds": 2}
     claim_sweep_folder(open_store, "grown", identity)
     claim_sweep_folder(open_store, "grown", identity | {"budget": 3})
     assert json.loads(bytes(open_store.folder.read("sweeps/grown/sweep.json")))["budget"] == 3
