@@ -115,7 +115,7 @@ def check_readers(store, path, content, capsys):
             if command is bank and "damaged: " in said:
                 assert path in said
         after = list_files(store.parent)
-        assert {name for name in after if after[name] != before.get(name)} <= {path}
+        assert {name for name in after if after[name] != before.get(name)} <= {f"store/{path}"}
     finally:
         (store / path).write_bytes(before[f"store/{path}"])
 
