@@ -420,13 +420,13 @@ def _number_classes(spec: str, splits: Splits) -> str:
 
 def _parse_class(part: str, splits: Splits) -> int:
     """Parse a class number or name; digits are always the number, even where a class is named by other digits."""
-    names = splits.class_names or ()
     if part.isdecimal() and int(part) < splits.n_classes:
         return int(part)
-    if part in names:
+    if part in (names := splits.class_names or ()):
         return names.index(part)
-    hint = f"; did you mean {near!r}?" if (near := find_nearest(part, names)) else ""
-    named = f", or their names such as {names[0]!r}" if names else ""
+    words = [name for name in names if not name.isdecimal()]
+    hint = f"; did you mean {near!r}?" if (near := find_nearest(part, words)) else ""
+    named = f", or their names such as {words[0]!r}" if words else ""
     raise ValueError(f"{part!r} is no class{hint} (classes are the numbers 0 to {splits.n_classes - 1}{named})")
 
 

@@ -79,8 +79,10 @@ def test_a_network_that_cannot_be_trained_has_no_forecast_and_goes_to_workers(tm
     opened = []
     monkeypatch.setattr(launch, "open_ray_pool", lambda options: opened.append(options) or no_cluster())
     code, output = here(flags, capsys)
-    assert "no forecast: in Ray workers; --pool serial for this process\n" in output
+    assert "Ray workers; --pool serial for this process\n" in output
     assert opened
+    assert "no workers (ClusterLost: no cluster in this test); going on in this process\n" in output
+    assert "always bad" in output
 
 
 @contextmanager
@@ -93,7 +95,8 @@ def test_a_large_bank_is_planned_for_ray_workers(tmp_path, capsys):
     flags = FLAGS.replace("--epochs 1 ", "--epochs 100000 ")
     code, output = here(f"{flags} --models 4000 --dry-run --store {tmp_path / 'bank'}", capsys)
     assert code == 0
-    assert "15 s or more on one core: in Ray workers; --pool serial for this process\n" in output
+    assert "s or more on one core: in " in output
+    assert "Ray workers; --pool serial for this process\n" in output
     assert f"with {os.cpu_count()} workers" in output
     code, output = here(f"{FLAGS} --models 4 --dry-run --store {tmp_path / 'bank'}", capsys)
     assert code == 0
@@ -137,7 +140,7 @@ def test_a_bank_that_began_here_goes_on_in_workers_with_the_same_bytes(tmp_path,
     assert "11 jobs are left and take about" in output
     workers = read_workers(tmp_path / "switched")
     assert sum(worker.endswith(f":{os.getpid()}") for worker in workers.values()) == 2
-    assert len(workers) == 14  # the 12 models, the original and its retraining without the holdout
+    assert len(workers) == 14  # with the original and its proxy
     for name in ("resumed", "switched"):
         assert contents(tmp_path / name) == contents(tmp_path / "serial")
     # progress is that of the workers from then on

@@ -121,7 +121,7 @@ def test_a_bank_keeps_its_start_weights_and_is_another_without_them(started, cap
     start = store.read_weights(compute_start_key(store.manifest.architecture))
     assert torch.equal(model.body[1].weight, start["body.1.weight"])
     assert estimate(flags) == 2
-    assert 'architecture is "mlp-8+pretrained-' in capsys.readouterr().err
+    assert "architecture is mlp-8+pretrained-" in capsys.readouterr().err
 
 
 @pytest.mark.slow

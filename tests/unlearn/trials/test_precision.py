@@ -77,7 +77,7 @@ def test_algorithms_and_searches_do_not_run_and_stored_rows_are_read(store):
     columns = {"trial": key, "algorithm": "finetune", "status": "ok", "tow": 0.5}
     write_trial(store, key, {column: np.array([value]) for column, value in columns.items()}, {"trial": key})
     [row], failed = run_trials([replace(trial, seed=0)], None, Untouched())
-    assert (row["tow"], failed) == (0.5, [])
+    assert (row["tow"], failed) == (0.5, {})
 
 
 def test_proxies_of_sequential_requests_are_not_computed_again(store):

@@ -26,7 +26,8 @@ def test_an_epsilon_that_is_none_does_not_look_like_a_number_above_its_ceiling()
     for name, apart in (("apart", 9.0), ("near", 1.0)):
         output = io.StringIO()
         values = epsilon(make_population(apart, models=(32, 32)))
-        results = TrialResults(rows=[Row(row)], failed=[], population_values=values)
+        rows = [Row(row), Row({**row, "algorithm": "finetune"})]
+        results = TrialResults(rows=rows, failed=[], population_values=values)
         assert print_trials(Console(file=output, width=120), results, request) == 0
         text[name] = {line.split()[0]: line for line in output.getvalue().splitlines() if " epsilon_" in line[:9]}
     assert "none finite (50)" in text["apart"]["epsilon_median"]
