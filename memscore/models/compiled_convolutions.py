@@ -85,7 +85,7 @@ class ConvolutionLayers(nn.Sequential):
         return ""
 
 
-def explain_unserved_network(model: nn.Module, precision: str) -> str | None:
+def explain_plain_convolutions(model: nn.Module, precision: str) -> str | None:
     """Return why a CPU runs a network of ConvolutionLayers plainly, "" if it does not, None for other networks."""
     bodies = [layers for layers in model.modules() if isinstance(layers, ConvolutionLayers)]
     if not bodies:
@@ -97,11 +97,11 @@ def explain_unserved_network(model: nn.Module, precision: str) -> str | None:
 def is_array(tensor: Tensor) -> bool:
     """Return whether it is float32 in this machine's memory, and no wrapper around another tensor."""
     is_plain = type(tensor) in {Tensor, nn.Parameter} and tensor.layout is torch.strided
-    return is_plain and tensor.device.type == "cpu" and tensor.dtype is torch.float32
+    return is_plain and torch._C._has_storage(tensor) and tensor.device.type == "cpu" and tensor.dtype is torch.float32
 
 
 def has_other_needs() -> bool:
-    """Return whether torch's own operations are needed here: for another precision, a transform or a mode."""
+    """Return whether torch's own layers are needed here: for another precision, a transform, a mode, or hooks."""
     # The lengths of the two stacks are those of modes that count or record operations, or say where tensors are made.
     return (
         torch.is_autocast_enabled("cpu")
@@ -110,6 +110,7 @@ def has_other_needs() -> bool:
         or torch._C._is_tracing()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
+        or nn.modules.module._has_any_global_hook()
     )
 
 
