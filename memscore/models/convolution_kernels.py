@@ -153,7 +153,7 @@ class Network:
 
     @property
     def backward_scratch(self) -> int:
-        """Numbers that the backward pass writes for itself; see `backward`."""
+        """Numbers that the backward pass writes for itself; see `compiled_backward`."""
         sizes = (
             layer.padded_size + 2 * layer.taps * layer.stored_outputs + layer.stored_outputs for layer in self.layers
         )
@@ -161,7 +161,7 @@ class Network:
         return sum(sizes) + last.windows * last.stored_outputs + 2 * max(layer.windows for layer in self.layers)
 
     @cached_property
-    def forward(self) -> CompiledFunction:
+    def compiled_forward(self) -> CompiledFunction:
         """The forward pass, compiled at its first use.
 
         Its arguments: number of images; their address and four strides (image, channel, row, column); address of the
@@ -199,7 +199,7 @@ class Network:
         return code.compile()
 
     @cached_property
-    def backward(self) -> CompiledFunction:
+    def compiled_backward(self) -> CompiledFunction:
         """The backward pass, compiled at its first use.
 
         Its arguments: number of images; address of the output's gradient [B, C * h * w]; of what the forward pass kept,
