@@ -175,17 +175,20 @@ class Network:
         count, images, *strides = code.arguments[:6]
         output, kept, positions, scratch = code.arguments[6:10]
         weights = []
+        # Weights are put in the order in which they are read, once for all images of the batch.
         for number, layer in enumerate(self.layers):
             given, *weight_strides, bias = code.arguments[10 + 6 * number : 16 + 6 * number]
             pack_weights(code, layer, given, weight_strides, bias, scratch)
             weights.append(scratch)
             scratch = scratch.start_at((layer.taps + 1) * layer.stored_outputs)
         with code.loop(count) as n:
+            # What is kept of an image lies together: its padded input, then that of the second layer, and so on.
             inputs = kept.start_at(n * self.kept_floats)
             marks = positions.start_at(n * self.kept_bytes)
             pad_image(code, self.layers[0], images.start_at(n * strides[0]), strides[1:], inputs)
             for number, layer in enumerate(self.layers):
                 following = inputs.start_at(layer.padded_size)
+                # A layer writes into the middle of the next one's padded input; the last one's output is not padded.
                 if number + 1 < len(self.layers):
                     after = self.layers[number + 1]
                     clear_border(code, after, following)
@@ -195,6 +198,7 @@ class Network:
                 convolve(code, layer, self.processor, inputs, weights[number], place, marks)
                 inputs, marks = following, marks.start_at(layer.windows * layer.stored_outputs)
             last = self.layers[-1]
+            # nn.Flatten has the channels first, and so has the head that reads it
             transpose(code, scratch, last, output.start_at(n * self.features), to_channels_first=True)
         return code.compile()
 
@@ -237,6 +241,7 @@ class Network:
             transpose(code, gradient.start_at(n * self.features), last, last_gradient, to_channels_first=False)
             source, row = last_gradient, last.columns * last.stored_outputs
             inputs, marks = kept.start_at(n * self.kept_floats), positions.start_at(n * self.kept_bytes)
+            # Where the layers' kept inputs and positions start; they are walked through from the last to the first.
             starts = []
             for layer in self.layers:
                 starts.append((inputs, marks))
@@ -251,9 +256,11 @@ class Network:
                 if target is not None:
                     code.clear(target, layer.padded_size)
                 collect_gradient(code, layer, self.processor, *known, *totals, turned[number], target, lists)
+                # the gradient of this layer's input, without its padding, is that of the output of the one before
                 source, row = input_gradients[number].start_at(layer.row + layer.channels), layer.row
             if self.input_gradient:
                 unpad_image(code, self.layers[0], source, image_gradient.start_at(n * strides[0]), strides[1:])
+        # The sums over all images, in the strides of the gradients that torch reads.
         for number, layer in enumerate(self.layers):
             weight_gradient, *gradient_strides, bias_gradient = own[number][5:]
             copy_weights(code, layer, weight_gradient, gradient_strides, sums[number], back=True)
@@ -362,6 +369,8 @@ def convolve(
     marks: Array,
 ) -> None:
     """Compute one layer of one image: its output, at a place with so many numbers a row, and the positions."""
+    # Some channels at a time for all windows: their weights are in the cache while the image passes by. What is left
+    # has fewer vectors, and code of its own.
     step = processor.vectors * processor.lanes
     whole = layer.stored_outputs // step * step
     if whole:
@@ -397,6 +406,7 @@ def convolve_channels(
     weights = weights.start_at(channel)
     output, output_row = place[0].start_at(channel), place[1]
     marks = marks.start_at(channel)
+    # A weight that is loaded serves all windows of a tile; an odd last window of a row is computed alone.
     tiles, rest = divmod(layer.columns, tile)
 
     def compute(i: Value, j: Value, count: int) -> None:
@@ -434,6 +444,8 @@ def sum_windows(
         terms = [(code.spread(value, lanes), w) for value in inputs for w, (_, lanes) in zip(own, parts, strict=True)]
         return [code.multiply_add(value, w, total) for (value, w), total in zip(terms, sums, strict=True)]
 
+    # Few channels: all products are written out, and a pixel that several positions read is loaded once. Many: a loop
+    # whose totals stay in registers, written out four times, since a step of one product would mostly count.
     line = 3 * layer.channels  # weights of one row of the kernel, whose inputs are neighbours too
     if layer.channels <= NARROW:
         for u in range(3):
@@ -480,12 +492,15 @@ def spread_gradient(
     bias_sums: Array,
 ) -> None:
     """Add one image's gradient of a first layer of few channels, vectors of output channels at once."""
+    # A window's gradient goes to one position, another one in each lane. So it is split into four vectors that are 0
+    # but for the lanes of their position, and each is multiplied with the pixels of its position.
     source, source_row = gradient
     taps = [(u, v, k) for u in range(3) for v in range(3) for k in range(layer.channels)]
     for start, lanes in split_channels(layer.stored_outputs, processor.lanes):
         for first in range(0, len(taps), processor.sums):
             own = taps[first : first + processor.sums]
             places = [((u * 3 + v) * layer.channels + k) * layer.stored_outputs + start for u, v, k in own]
+            # as many sums at a time as there are registers
             totals = code.variables([sums.load(place, lanes) for place in places])
             bias = code.variables([bias_sums.load(start, lanes)])
             with code.loop(layer.rows) as i, code.loop(layer.columns) as j:
@@ -578,6 +593,8 @@ def add_windows(
 ) -> None:
     """Add the listed windows of one output channel, for a vector of input channels."""
     taps = [(u * layer.row + v * layer.channels, (u * 3 + v) * layer.channels) for u in range(3) for v in range(3)]
+    # Of one output channel a window's gradient is one number g. It adds g x to the weights' gradient and g w to the
+    # input's, both at the position that was the maximum, over a vector of input channels: no product is wasted.
     own_weights = [weights.load(channel + tap, lanes) for _, tap in taps] if target is not None else []
     totals = code.variables([sums.load(channel + tap, lanes) for _, tap in taps])
     with code.loop(count) as number:

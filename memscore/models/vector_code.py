@@ -132,6 +132,7 @@ class VectorCode:
 
     def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
         """Compute a * b + c with one rounding."""
+        # an intrinsic of LLVM: llvmlite's own fma takes no vectors
         kind = a.value.type
         lanes = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
         name = f"llvm.fma.{lanes}f32"
@@ -151,6 +152,7 @@ class VectorCode:
 
     def allocate(self, kind: ir.Type) -> Any:
         """Allocate a variable, which the compiler keeps in a register."""
+        # In the first block, where the compiler looks for what can be a register.
         with self.builder.goto_block(self.entry):
             return self.builder.alloca(kind)
 
@@ -158,6 +160,7 @@ class VectorCode:
     def loop(self, end: Value | int, step: int = 1) -> Generator[Value, None, None]:
         """Write a loop over 0, step, 2 step, ... below `end`; what is written in the context is its body."""
         last = end.value if isinstance(end, Value) else ir.Constant(OFFSET, end)
+        # head: is the counter below the end? body: what the context writes, then one step on
         counter = self.allocate(OFFSET)
         self.builder.store(ir.Constant(OFFSET, 0), counter)
         head, body, after = (self.builder.append_basic_block() for _ in range(3))
