@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 from rich.console import Console
 
-from cluster.pool import SerialPool
+from cluster.pool import Failure, SerialPool
 from memscore.models import compiled_convolutions
 from memscore.models.compiled_convolutions import find_processor
 from memscore.monitoring.status import compute_bank_status
@@ -83,17 +83,30 @@ def test_a_bank_of_one_engine_has_no_line_about_engines(tmp_path):
     assert "engines" not in format_status(bank.store)
 
 
+def train_shards(folder, pool, jobs):
+    """The shards that a pool leaves of jobs with these models."""
+    bank = open_bank(replace(CONFIG, models=3, store=str(folder)))
+    arm, shared = bank.arms[0], build_shared_data(bank.splits, None)
+    bank.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": 1, "clusters": None})
+    bank_jobs = [BankJob(store=bank.store.url, arm=arm.name, models=models) for models in jobs]
+    assert not [result for _, result in pool.run(run_job, bank_jobs, shared) if isinstance(result, Failure)]
+    return [bank.store.folder.read(f"shards/{name}") for name in sorted(bank.store.folder.names("shards"))]
+
+
 def test_models_have_the_same_bits_in_any_company_and_order(tmp_path):
-    stores = []
-    for number, order in enumerate([((0, 1, 2),), ((2,), (1,), (0,)), ((1,), (0, 2))]):
-        bank = open_bank(replace(CONFIG, models=3, store=str(tmp_path / str(number))))
-        arm, shared = bank.arms[0], build_shared_data(bank.splits, None)
-        bank.store.add_arm({"name": arm.name, "design": arm.design, "keep": arm.keep, "block": 1, "clusters": None})
-        for models in order:
-            run_job(BankJob(store=bank.store.url, arm=arm.name, models=models), shared)
-        stores.append([bank.store.folder.read(f"shards/{name}") for name in sorted(bank.store.folder.names("shards"))])
-    assert len(stores[0]) == 3
-    assert stores[0] == stores[1] == stores[2]
+    orders = [((0, 1, 2),), ((2,), (1,), (0,)), ((1,), (0, 2))]
+    first, *others = [train_shards(tmp_path / str(k), SerialPool(), jobs) for k, jobs in enumerate(orders)]
+    assert len(first) == 3
+    assert all(shards == first for shards in others)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray_workers_give_the_bits_of_this_process(tmp_path):
+    from cluster.ray_pool import RayPool
+
+    jobs = ((0,), (1,), (2,))
+    assert train_shards(tmp_path / "ray", RayPool(2), jobs) == train_shards(tmp_path / "here", SerialPool(), jobs)
 
 
 def test_compiling_is_charged_to_no_model(tmp_path, monkeypatch):
