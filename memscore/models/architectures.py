@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memscore.choices import validate_choice
+from memscore.models.compiled_convolutions import ConvolutionLayers
 from memscore.models.random_state import seed_generators
 from memscore.models.user_networks import Shape, build_user_network
 
@@ -48,7 +49,7 @@ def cnn(shape: Shape, n_classes: int, *, widths: tuple[int, ...]) -> Classifier:
         # The maximum and ReLU commute; in this order ReLU reads a quarter of the values.
         layers += [nn.Conv2d(n_in, n_out, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
     features = widths[-1] * (height // shrink) * (width // shrink)
-    return Classifier(nn.Sequential(*layers, nn.Flatten()), nn.Linear(features, n_classes))
+    return Classifier(ConvolutionLayers(*layers, nn.Flatten()), nn.Linear(features, n_classes))
 
 
 def resnet(shape: Shape, n_classes: int, *, network: str, cifar_stem: bool = True) -> Classifier:

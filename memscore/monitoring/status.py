@@ -2,8 +2,9 @@
 
 Nothing is written, no shard is hashed, and neither Ray nor torch is imported, so it works on any store at any time: one
 that is being written, is read-only or damaged, or is on an object store. It costs a listing of the shards, the records
-of arms and failures, the footers of the scores, at most 500 trials, and, for the precision, two columns of each arm's
-first models. Files that are damaged, or deleted meanwhile, become problems in the status and never errors.
+of arms and failures, the footers of the scores, at most 500 trials and 64 receipts, and, for the precision, two columns
+of each arm's first models. Files that are damaged, or deleted meanwhile, become problems in the status and never
+errors.
 """
 
 import re
@@ -20,6 +21,7 @@ from memscore.score_registry import get_estimator_version
 from memscore.statistics.outlying_models import Deviation
 from memscore.store.copy_counts import read_copy_counts
 from memscore.store.damage_error import build_damage_error
+from memscore.store.engine_counts import count_engines
 from memscore.store.filesystem import TEMPORARY_NAME, Folder
 from memscore.store.json_records import read_record
 from memscore.store.parquet import CorruptFile, decode_metadata, open_parquet
@@ -205,6 +207,7 @@ class BankStatus:
         total_bytes: of all files of the store.
         outlying_models: names of models far from the others when the bank was last scored -> in which measures.
         outputs_are: what the network returned instead of logits when the bank was last scored; None for logits.
+        engines: what trained the models -> how many of those whose receipts were read.
     """
 
     store: str
@@ -228,6 +231,7 @@ class BankStatus:
     outlying_models: dict[str, tuple[Deviation, ...]] = field(default_factory=dict)
     total_bytes: int = 0
     outputs_are: str | None = None
+    engines: dict[str, int] = field(default_factory=dict)
 
 
 def compute_bank_status(store: Store, variances: VarianceCache | None = None) -> BankStatus:
@@ -281,6 +285,7 @@ def compute_bank_status(store: Store, variances: VarianceCache | None = None) ->
         problems=problems,
         total_bytes=measure_folder(store.folder).bytes,
         outlying_models=read_or_report(lambda: read_outlying_models(store.folder), problems) or {},
+        engines=read_or_report(lambda: count_engines(store.folder), problems) or {},
         outputs_are=read_or_report(lambda: read_record(store.folder, SUMMARY).get("outputs_are"), []),
     )
 

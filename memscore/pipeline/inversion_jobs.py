@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from memscore.models.architectures import count_parameters
+from memscore.models.compiled_convolutions import compile_convolutions
 from memscore.pipeline.jobs import (
     ORIGINAL,
     SharedData,
@@ -73,6 +74,7 @@ def prepare_half(job: ProxyJob, shared: SharedData, store: Store, device: torch.
     model = build_model(store, ORIGINAL, job.index, device)
     data, labels = load_on_device(store, shared.images, shared.labels, model, recipe, device)
     runs = [make_training_run(store, ORIGINAL, job.index, model, member)]
+    compile_convolutions(model, store.manifest.input_shape)
 
     def train_half() -> Columns:
         engine = select_engine(runs, data, labels, recipe).engine(runs)

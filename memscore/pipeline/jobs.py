@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memscore.models.compiled_convolutions import compile_convolutions
 from memscore.models.random_state import seed_generators
 from memscore.pipeline.background_writer import BackgroundWriter
 from memscore.pipeline.start_weights import build_started_network, load_start_weights, load_weights
@@ -228,6 +229,7 @@ def train_subset_models(
     first = runs[missing[0]]
     first.model.to(device)
     data, labels = load_on_device(store, shared.images, shared.labels, first.model, recipe, device)
+    started += compile_convolutions(first.model, manifest.input_shape)  # of the process, not of its first model
     choice = select_engine([first] * len(missing), data, labels, recipe)
     size = choice.models_per_call
     runs |= build_runs(missing[1:size])
@@ -321,6 +323,7 @@ def train_original(
     started = time.perf_counter()
     model = build_model(store, ORIGINAL, job.index, device)
     data, labels = load_on_device(store, shared.images, shared.labels, model, recipe, device)
+    started += compile_convolutions(model, store.manifest.input_shape)
     is_member = np.ones(n_train, dtype=bool)
     is_member[list(job.removed)] = False
     # 2. Prepare what is computed during training: learning events of the training visits, those of evaluation passes,

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import flop_registry
 from cluster.pool import format_error
 from memscore.data.splits import Splits
 from memscore.models.architectures import count_parameters, embed
+from memscore.models.compiled_convolutions import compile_convolutions
 from memscore.pipeline.jobs import build_model, make_training_run, read_recipe
 from memscore.pipeline.train_bank import choose_models_per_job
 from memscore.pipeline.work import Work
@@ -139,6 +140,7 @@ def time_parts(store: Store, splits: Splits) -> NetworkTimes:
     with single_threaded(), float32_matmul(device):
         models = [build_model(store, "size", m, device) for m in range(size)]
         data, labels = load_sample(store, splits, models[0], recipe)
+        compile_convolutions(models[0], store.manifest.input_shape)
         everyone = np.ones(len(labels), dtype=bool)
         runs = [make_training_run(store, "size", m, model, everyone) for m, model in enumerate(models)]
         # 1. A model alone: few images at first, then as many as seconds allow.

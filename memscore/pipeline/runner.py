@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import torch
 
 from cluster.pool import Pool
 from memscore.data.duplicates import Copies, count_copies, find_copies
@@ -29,7 +30,7 @@ from memscore.pipeline.config import (
     resolve_proxies,
 )
 from memscore.pipeline.default_architecture import describe_costly_default
-from memscore.pipeline.jobs import SharedData
+from memscore.pipeline.jobs import SharedData, build_model, read_recipe
 from memscore.pipeline.locate_store import locate_store
 from memscore.pipeline.originals import (
     build_missing_originals,
@@ -72,6 +73,7 @@ from memscore.proxies.storage import (
     read_stored_inversions,
 )
 from memscore.store.class_names import name_labels
+from memscore.store.engine_counts import count_engines
 from memscore.store.shards import SHARD_COLUMNS, format_model_name
 from memscore.store.store import Receipts, Store
 from memscore.store.verify import restore_receipts
@@ -83,6 +85,7 @@ from memscore.subsets.clustering import (
     require_compatible_clusters,
 )
 from memscore.subsets.designs import Arm
+from memscore.training.engines import name_cpu_engine
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -164,10 +167,26 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
             *location.notes,
             *describe_start_weights(location.manifest.architecture),
             *describe_costly_default(config, store, device),
+            *describe_other_engines(store, device, count * len(arms)),
         ),
         output_kind=find_network_output_kind(location.manifest, splits),
         recipe_name=recipe,
     )
+
+
+def describe_other_engines(store: Store, device: str, planned: int) -> list[str]:
+    """Describe that a CPU will continue a bank whose models another engine trained; empty where nothing changes."""
+    # which engine a GPU gets is known in the worker only
+    if not store.is_created or device != "cpu" or len(store.folder.names("shards")) >= planned:
+        return []
+    here = name_cpu_engine(build_model(store, "engine", 0, torch.device("cpu")), read_recipe(store))
+    others = sorted(count_engines(store.folder).keys() - {here})
+    if not others:
+        return []
+    return [
+        f"new models are trained by another engine ({here}) than stored ones ({'; '.join(others)}): the same steps, "
+        "and numbers that differ by rounding, as on another kind of CPU"
+    ]
 
 
 def prepare_store(bank: Bank, stack: ExitStack, *, locked: bool) -> None:

@@ -101,6 +101,9 @@ def format_remarks(status: BankStatus) -> Iterator[str]:
             f"[yellow]warning[/] the network's outputs are no logits ({status.outputs_are}): confidences and attacks "
             "mean something else"
         )
+    if len(status.engines) > 1:
+        counts = "; ".join(f"{escape(name)} ({count})" for name, count in sorted(status.engines.items()))
+        yield f"[yellow]engines[/] more than one trained these models, with other roundings: {counts}"
     if status.outlying_models:
         yield format_outlying_models(status.outlying_models)
     for trials in status.unlearning:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cluster.device_errors import is_memory_shortage
+from memscore.models.compiled_convolutions import explain_plain_convolutions
 from memscore.training.cuda_graphs import CudaGraphEngine
 from memscore.training.device_data import DeviceImages
 from memscore.training.graph_recording import GraphCaptureError, handle_failed_recording
@@ -147,7 +148,7 @@ def select_engine(
         return EngineChoice(receipt_fields={"engine": "stack"}, models_per_call=len(runs))
     if capture is None and labels.device.type == "cpu":
         clear_engine_cache()
-        return EngineChoice(receipt_fields={"engine": "single"}, models_per_call=1)
+        return EngineChoice(receipt_fields={"engine": name_cpu_engine(runs[0].model, recipe)}, models_per_call=1)
     # Whether a user's own optimizer can be captured is not known: it may read values on the host, and keep state in
     # other places than its `state`.
     if is_user_function(recipe.optimizer):
@@ -205,6 +206,24 @@ def select_engine(
         models_per_call=streams,
         engine=lambda part: MultiStreamEngine(get_engines(len(part)), part),
     )
+
+
+def name_cpu_engine(model: nn.Module, recipe: Recipe) -> str:
+    """Name the engine of a CPU, with the kernel of the convolutions where there are two.
+
+    Args:
+        model: of the architecture.
+        recipe: of the training.
+
+    Returns:
+        "stack" or "single"; for the small CNNs with what runs their convolutions, and if that is torch, why.
+    """
+    if is_stackable(model, recipe):
+        return "stack"
+    reason = explain_plain_convolutions(model, recipe.precision)
+    if reason is None:
+        return "single"
+    return f"single, convolutions not compiled because {reason}" if reason else "single, compiled convolutions"
 
 
 def choose_captured_stack(models: int, name: str, images: DeviceImages, labels: Tensor, recipe: Recipe) -> EngineChoice:

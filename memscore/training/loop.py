@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from memscore.models.architectures import compute_logits, find_mlp_layers
+from memscore.models.compiled_convolutions import keep_channels_last
 from memscore.models.random_state import seed_generators
 from memscore.training.augmentation import augment
 from memscore.training.device_data import DeviceImages
@@ -295,17 +296,10 @@ class EagerEngine:
 @contextmanager
 def keep_gradient_layout(model: nn.Module) -> Generator[None, None, None]:
     """Give gradients at Flatten layers their input's layout: mixed layouts are slow."""
-    # The backward pass of Flatten returns gradients that are contiguous as [B, C, H, W]. The layers before it run
-    # channels last, and torch takes a slow path for two layouts in one operation.
-
-    def register_hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
-        if inputs[0].ndim == 4 and inputs[0].requires_grad:
-            inputs[0].register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient: gradient.contiguous(memory_format=torch.channels_last)
-            )
-
     hooks = [
-        layer.register_forward_pre_hook(register_hook) for layer in model.modules() if isinstance(layer, nn.Flatten)
+        layer.register_forward_pre_hook(keep_channels_last)
+        for layer in model.modules()
+        if isinstance(layer, nn.Flatten)
     ]
     try:
         yield

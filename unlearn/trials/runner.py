@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from memscore.models.compiled_convolutions import compile_convolutions
 from memscore.models.random_state import seed_generators
 from memscore.pipeline.jobs import (
     OriginalJob,
@@ -279,6 +280,7 @@ def apply_algorithms(
 
     # Before the clock starts.
     warm_up(frozenset(step.algorithm for step in steps))
+    compile_convolutions(problem.theta_o, problem.train.images.shape)
     started = read_clock()
     try:
         parts = [step.rows for step in steps]

@@ -6,6 +6,7 @@ import pytest
 
 from memscore.training import engines, evaluation
 from memscore.training.numerics import single_threaded
+from tests.memscore.training.graph_emulator import run_plain_convolutions
 
 
 @pytest.fixture(autouse=True)
@@ -20,3 +21,10 @@ def clean_engine_cache():
     for name in os.environ.keys() - before.keys():
         if name.startswith("MEMSCORE_GRAPHS_"):
             del os.environ[name]
+
+
+@pytest.fixture
+def plain_convolutions():
+    """Run the small CNN's layers one by one, as a GPU does."""
+    with run_plain_convolutions():
+        yield

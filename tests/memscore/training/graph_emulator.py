@@ -18,6 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from memscore.models import compiled_convolutions
 from memscore.training import graph_recording
 from memscore.training.graph_recording import snapshot_host_state
 
@@ -97,6 +98,13 @@ class EmulatedGraph:
             for result, storage in results:
                 if isinstance(result, torch.Tensor) and result.data_ptr() != storage.data_ptr():
                     storage.detach().copy_(result)
+
+
+@contextlib.contextmanager
+def run_plain_convolutions():
+    """Run the small CNN's layers one by one, as a GPU does: on a CPU they are compiled, and have other bits."""
+    with mock.patch.object(compiled_convolutions, "find_processor", return_value="a GPU is emulated"):
+        yield
 
 
 @contextlib.contextmanager

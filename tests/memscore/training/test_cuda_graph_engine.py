@@ -333,7 +333,7 @@ def test_jobs_of_four_give_the_shards_events_and_originals_of_one_at_a_time(tmp_
     # jobs of four and of three models, whose last group may be smaller than the timing's best count
     assert set(streams.values()) <= {1, 2, 3, 4}
     assert streams["original-00000"] == 1
-    assert {receipt["engine"] for receipt in plain.receipts().values()} == {"single"}
+    assert {receipt["engine"] for receipt in plain.receipts().values()} == {"single, compiled convolutions"}
 
 
 def test_a_job_on_a_gpu_carries_as_many_models_as_fill_it(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from memscore.training.learning_events import LearningEvents
 from memscore.training.loop import EagerEngine, train
 from memscore.training.numerics import single_threaded
 from tests.fixtures.opened import open_bank
-from tests.memscore.training.graph_emulator import emulate_graphs
+from tests.memscore.training.graph_emulator import emulate_graphs, run_plain_convolutions
 from tests.memscore.training.test_cuda_graph_engine import (
     CHANGES,
     CNN,
@@ -42,6 +42,7 @@ from tests.memscore.training.test_cuda_graph_engine import (
     values,
 )
 
+pytestmark = pytest.mark.usefixtures("plain_convolutions")
 HERE = "tests.memscore.training.test_emulated_graphs"
 MLP, VIT, RESNET_32 = ("mlp-20", (1, 5, 5)), ("vit-narrow", (1, 8, 8)), ("resnet18-imagenet-stem", (3, 32, 32))
 ADAMW = replace(RECIPE, optimizer="adamw", lr=0.001)
@@ -389,4 +390,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with run_plain_convolutions():
+        main()

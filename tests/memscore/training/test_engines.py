@@ -240,6 +240,7 @@ def test_a_network_that_draws_gets_one_engine_and_no_timing(monkeypatch, capture
     assert made[0].uses_device_rng
 
 
+@pytest.mark.usefixtures("plain_convolutions")
 def test_a_network_that_cannot_be_compiled_is_captured_as_it_is(monkeypatch, caplog):
     def compile_nothing(function, **kwargs):
         def fail(*args):
