@@ -264,7 +264,7 @@ def compute_statistics(
             stem: compute_reliability(buffer.read_pairs(stem, STATISTICS[stem].info.direction)) for stem in buffer.names
         }
         fit = fit_blend(sums) if sums else None
-        if fit and sets.halves.stop:
+        if fit:
             reliabilities[BLEND] = compute_reliability(blend_halves(buffer, fit.weight))
     if fit:
         complete_blend(tables.columns, fit)
