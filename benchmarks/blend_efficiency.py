@@ -1,4 +1,4 @@
-"""Claim: the blend of counts and probit takes 1.3 to 1.7 times fewer models than counts for one RMSE.
+"""Claim: the blend of counts and probit takes 1.25 to 1.7 times fewer models than counts for one RMSE, to 128 models.
 
     python -m benchmarks.blend_efficiency --folder DIR [--cases NAME ...] [--quick]
 

@@ -229,5 +229,7 @@ def estimate_blend(
     counts, probit = compute_tables(BLENDED, columns).values()
     weights = count_set_weights([half for pair in halves for half in pair], len(member))
     of_halves = compute_weighted_values(BLENDED, weights, columns)
-    fit = fit_blend([sum_for_blend(counts, probit, *of_halves.values(), compute_variances(correct, member))])
+    halves_counts, halves_probit = of_halves.values()
+    variance = compute_variances(correct, member)
+    fit = fit_blend([sum_for_blend(counts, probit, halves_counts, halves_probit, variance)])
     return compute_blend_table(counts, probit, fit), fit
