@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from memscore.estimators.cscore import CSCORE
+from memscore.estimators.memorization_blend import BLEND, estimate_blend
 from memscore.estimators.registry import STATISTICS
 from memscore.estimators.statistic import compute_table
 from memscore.models.architectures import ARCHITECTURES
@@ -148,6 +149,9 @@ def list_statistic_columns() -> list[str]:
     for stem, entry in STATISTICS.items():
         table = compute_table(entry, signal > 0 if entry.signal == "correct" else signal, member)
         rows.append((quote(f"{stem}_k0.500"), ", ".join(f"`_{column}`" for column in table if column != "value")))
+    pairs = [(np.arange(4), np.arange(4, 8))]
+    table, _ = estimate_blend(signal > 0, signal, member, pairs)
+    rows.insert(0, (quote(f"{BLEND}_k0.500"), ", ".join(f"`_{column}`" for column in table if column != "value")))
     return format_table(("statistic", "columns beside it"), rows)
 
 
@@ -165,6 +169,7 @@ def list_scores() -> list[str]:
     """List the scores of every example: definition with its source, direction, unit, and how a user gets it."""
     rows: list[tuple[str, ScoreInfo, str]] = []
     # an imported bank has only the columns that were given
+    rows += [(f"{BLEND}_k0.500", SCORES[BLEND], "always, from `correct` and `gap`")]
     rows += [(f"{stem}_k0.500", entry.info, f"always, from `{entry.signal}`") for stem, entry in STATISTICS.items()]
     rows += [("cscore", CSCORE.info._replace(source=CSCORE_SOURCE), "two keep fractions or more")]
     for name, attack in ATTACKS.items():

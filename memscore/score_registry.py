@@ -26,6 +26,12 @@ class ScoreInfo(NamedTuple):
 
 
 SCORES: dict[str, ScoreInfo] = {
+    "memorization_blend": ScoreInfo(
+        "Feldman & Zhang 2020 eq. 1 by counts and clipped probit, with one weight for all examples, fitted between "
+        "halves of the models",
+        "probability",
+        1,
+    ),
     "lira": ScoreInfo(
         "Carlini et al. 2022, Algorithm 1 with Student-t predictives (BaVarIA-t, arXiv 2603.11799): "
         "mean log-likelihood ratio over targets that held it",

@@ -198,6 +198,23 @@ def compute_between_block_se(per_block: np.ndarray) -> np.ndarray:
     return error
 
 
+def compute_between_block_covariance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Compute the covariance of two scores' errors that compute_between_block_se gives.
+
+    Args:
+        first: [B, n], a score from each whole block.
+        second: [B, n], another one.
+
+    Returns:
+        [n]; NaN everywhere with fewer than three blocks, and where a block has an empty side.
+    """
+    if len(first) < 3:
+        return np.full(first.shape[1], np.nan)
+    deviations = (values.astype(np.float64) - values.mean(0, dtype=np.float64) for values in (first, second))
+    covariance: np.ndarray = np.prod([*deviations], axis=0).sum(0) / (len(first) - 1) / len(first)
+    return covariance
+
+
 def _sum_all_models(statistic: Statistic, signal: np.ndarray, member: np.ndarray) -> tuple[Side, Side, Terms]:
     """Sum over all models, each once: in float64, and bool terms exactly."""
     terms = statistic.terms(signal if signal.dtype == bool else signal.astype(np.float64))

@@ -5,7 +5,7 @@ workers of a pool (map_reduce.py), with the same bits. Membership attacks also g
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,10 +13,23 @@ import numpy as np
 
 from cluster.pool import Pool
 from memscore.estimators.cscore import CSCORE, average_fractions
-from memscore.estimators.memorization import compute_bank_rmse, sum_variances
+from memscore.estimators.memorization import compute_bank_rmse, compute_variances, sum_variances
+from memscore.estimators.memorization_blend import (
+    BLEND,
+    BLENDED,
+    COVARIANCE,
+    BlendFit,
+    BlendSums,
+    blend,
+    compute_blend_table,
+    compute_blend_variance,
+    fit_blend,
+    sum_for_blend,
+)
 from memscore.estimators.registry import STATISTICS, select_statistics
 from memscore.estimators.shadow_models import find_blocks_of_shadows
 from memscore.estimators.statistic import (
+    compute_between_block_covariance,
     compute_between_block_se,
     compute_tables,
     compute_weighted_values,
@@ -42,6 +55,8 @@ from memscore.store.store import Store
 from memscore.subsets.designs import Arm, parse_arm_record
 
 Columns = dict[str, np.ndarray]
+BLOCK_COVARIANCE = "covariance_block"
+"""Name of the covariance of the estimates that are blended between blocks, which is stored nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,12 +67,14 @@ class BlockStatistics:
         tables: by the stem of each score its columns [n].
         variances: sums for the precision of memorization.
         halves: by stem the estimates from each half of the models, [halves, n].
+        blend: sums for the blend of counts and probit; empty for a bank without gaps.
         outputs: sums for finding models far from the others.
     """
 
     tables: dict[str, Columns]
     variances: list[tuple[float, int]]
     halves: dict[str, np.ndarray]
+    blend: list[BlendSums]
     outputs: np.ndarray
 
 
@@ -69,12 +86,14 @@ class BankStatistics:
         tables: by the stem of each score its columns [N].
         variances: sums for the precision of memorization.
         reliabilities: by stem how far halves of the models agree.
+        blend: weight of the counts in the blend and its precision; None for a bank without gaps.
         outlying: names of models far from the others -> in which measures.
     """
 
     tables: dict[str, Columns]
     variances: list[tuple[float, int]]
     reliabilities: dict[str, Reliability]
+    blend: BlendFit | None
     outlying: dict[str, tuple[Deviation, ...]]
 
 
@@ -99,6 +118,7 @@ class ArmScores:
         success: of each attack success, hard and soft, by name without the suffix.
         left_out: names of models that are no targets of an attack, since their confidences are far from the others'.
         has_other_blocks: two blocks or more have enough models for the shadows of targets of other blocks.
+        blend: weight of the counts in the blend of counts and probit, and its RMSE; None for a bank without gaps.
     """
 
     arm: Arm
@@ -116,6 +136,7 @@ class ArmScores:
     success: dict[str, SuccessSummary] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     has_other_blocks: bool = False
+    blend: BlendFit | None = None
 
     def list_decisions(self) -> list[tuple[str, AttackDecisions]]:
         """List the attacks with decisions by thresholds, by the name of their first score without the suffix."""
@@ -175,6 +196,45 @@ def score_arm(
         success=success,
         left_out=tuple(format_model_name(name, index) for index in sorted(left_out)),
         has_other_blocks=find_blocks_of_shadows(indices, arm.models_per_block) is not None,
+        blend=statistics.blend,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelSets:
+    """Sets of an arm's models from which estimates are made beside those from all models.
+
+    They are rows of one matrix, so that the bank is read once for all sets.
+
+    Attributes:
+        weights: [sets, M], how often each model is in each set.
+        halves: rows of pairs of halves, for reliabilities; none where there is only one block.
+        fit: rows of pairs of halves that the blend is fitted on.
+        blocks: rows of the whole blocks of an orthogonal design; None for other designs.
+    """
+
+    weights: np.ndarray
+    halves: slice
+    fit: slice
+    blocks: slice | None
+
+
+def draw_model_sets(seed: int, name: str, indices: Sequence[int], arm: Arm) -> ModelSets:
+    """Draw the sets of an arm, given the bank's seed, the arm's name and the indices of its valid models."""
+    # halves of whole blocks: the models of a balanced block depend on each other
+    halves = draw_arm_halves(seed, name, np.asarray(indices) // arm.models_per_block)
+    whole = find_whole_blocks(indices, arm.models_per_block)
+    # fitting needs halves of equal size; one block is split, whose models depend on each other little enough for that
+    fit = halves if len(whole) > 1 else draw_arm_halves(seed, name, np.arange(len(indices)))
+    half_sets, fit_sets = ([half for pair in pairs for half in pair] for pairs in (halves, fit))
+    blocks = whole if arm.design == "orthogonal" else []
+    all_sets = [*half_sets, *(() if fit is halves else fit_sets), *blocks]
+    stop = len(all_sets) - len(blocks)
+    return ModelSets(
+        weights=count_set_weights(all_sets, len(indices)),
+        halves=slice(0, len(half_sets)),
+        fit=slice(stop - len(fit_sets), stop),
+        blocks=slice(stop, len(all_sets)) if arm.design == "orthogonal" else None,
     )
 
 
@@ -183,61 +243,76 @@ def compute_statistics(
 ) -> BankStatistics:
     """Compute all statistics whose columns the bank has, in one pass."""
     columns = select_columns(store, name, indices)
-    # halves of whole blocks: the models of a balanced block depend on each other
-    halves = draw_arm_halves(store.manifest.seed, name, np.asarray(indices) // arm.models_per_block)
-    half_sets, is_orthogonal = [half for pair in halves for half in pair], arm.design == "orthogonal"
-    blocks = find_whole_blocks(indices, arm.models_per_block) if is_orthogonal else []
-    # one weight matrix [sets, models], halves first, so that the bank is read once for all sets
-    weights = count_set_weights([*half_sets, *blocks], len(indices))
+    sets = draw_model_sets(store.manifest.seed, name, indices, arm)
     n = store.manifest.split_sizes[0]
     compute_block = partial(
         compute_block_statistics,
-        weights=weights,
-        halves=len(half_sets),
-        is_orthogonal=is_orthogonal,
+        sets=sets,
         step=-(-n // MAX_EXAMPLES),
     )
-    tables, variances, outputs = ColumnBuffer(n), [], []
+    tables, variances, outputs, sums = ColumnBuffer(n), [], [], list[BlendSums]()
     # reliabilities rank all examples, so the halves' estimates are kept on disk until the last block
     with DiskBuffer(n) as buffer:
         for rows, statistics in map_blocks(store, name, indices, columns, compute_block, pool=pool):
             tables.write(rows, statistics.tables)
             variances += statistics.variances
             outputs.append(statistics.outputs)
+            sums += statistics.blend
             for stem, values in statistics.halves.items():
                 buffer.write(stem, rows, values)
         reliabilities = {
             stem: compute_reliability(buffer.read_pairs(stem, STATISTICS[stem].info.direction)) for stem in buffer.names
         }
+        fit = fit_blend(sums) if sums else None
+        if fit:
+            reliabilities[BLEND] = compute_reliability(blend_halves(buffer, fit.weight))
+    if fit:
+        complete_blend(tables.columns, fit)
     return BankStatistics(
         tables=tables.columns,
         variances=variances,
         reliabilities=reliabilities,
+        blend=fit,
         outlying=name_outlying_models(name, indices, np.sum(outputs, axis=0)),
     )
 
 
-def compute_block_statistics(
-    block: Block, weights: np.ndarray, halves: int, is_orthogonal: bool, step: int
-) -> BlockStatistics:
+def compute_block_statistics(block: Block, sets: ModelSets, step: int) -> BlockStatistics:
     """Compute the statistics of one block, a few examples at a time.
 
-    The first rows of `weights` are the halves; the others, in an orthogonal design, its whole blocks of models. Outputs
-    of every `step`-th example are compared between models.
+    Outputs of every `step`-th example are compared between models.
     """
     n = block.rows.stop - block.rows.start
     statistics = select_statistics(block.columns)
+    is_blended = statistics.keys() >= BLENDED.keys()
+    if is_blended:
+        statistics |= BLENDED
     tables, estimates, variances, outputs = ColumnBuffer(n), ColumnBuffer(n), [], []
+    sums: list[BlendSums] = []
     for part in split_blocks([block]):
         columns = part.columns
         columns_slice = slice(part.rows.start - block.rows.start, part.rows.stop - block.rows.start)
         part_tables = compute_tables(statistics, columns)
-        for stem, values in compute_weighted_values(statistics, weights, columns).items():
+        weighted = compute_weighted_values(statistics, sets.weights, columns)
+        for stem, values in weighted.items():
             estimates.write(
-                columns_slice, {stem: {str(half): half_values for half, half_values in enumerate(values[:halves])}}
+                columns_slice, {stem: {str(half): half_values for half, half_values in enumerate(values[sets.halves])}}
             )
-            if is_orthogonal:
-                part_tables[stem]["se_block"] = compute_between_block_se(values[halves:])
+            if sets.blocks:
+                part_tables[stem]["se_block"] = compute_between_block_se(values[sets.blocks])
+        if is_blended:
+            counts, probit = BLENDED
+            sums.append(
+                sum_for_blend(
+                    *(part_tables[counts], part_tables[probit]),
+                    *(weighted[counts][sets.fit], weighted[probit][sets.fit]),
+                    compute_variances(columns["correct"], columns["member"]),
+                )
+            )
+            if sets.blocks:
+                part_tables[probit][BLOCK_COVARIANCE] = compute_between_block_covariance(
+                    weighted[counts][sets.blocks], weighted[probit][sets.blocks]
+                )
         tables.write(columns_slice, part_tables)
         variances.append(sum_variances(columns["correct"], columns["member"]))
         outputs.append(sum_model_outputs(columns, step))
@@ -245,8 +320,29 @@ def compute_block_statistics(
         tables=tables.columns,
         variances=variances,
         halves={stem: np.array(list(rows.values())) for stem, rows in estimates.columns.items()},
+        blend=sums,
         outputs=np.sum(outputs, axis=0),
     )
+
+
+def blend_halves(buffer: DiskBuffer, weight: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blend the halves' estimates by counts and by probit with one weight, pair by pair."""
+    pairs = (buffer.read_pairs(stem, STATISTICS[stem].info.direction) for stem in BLENDED)
+    for counts, probit in zip(*pairs, strict=True):
+        yield blend(counts[0], probit[0], weight), blend(counts[1], probit[1], weight)
+
+
+def complete_blend(tables: dict[str, Columns], fit: BlendFit) -> None:
+    """Add the blend to the tables, and take away what only the blend needs."""
+    counts, probit = (tables[stem] for stem in BLENDED)
+    table = compute_blend_table(counts, probit, fit)
+    if BLOCK_COVARIANCE in probit:
+        variance = compute_blend_variance(
+            counts["se_block"] ** 2, probit["se_block"] ** 2, probit.pop(BLOCK_COVARIANCE), fit.weight
+        )
+        table["se_block"] = np.sqrt(variance)
+    del probit[COVARIANCE]
+    tables[BLEND] = table
 
 
 def compute_rmse_between_blocks(table: Columns) -> float:

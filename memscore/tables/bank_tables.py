@@ -161,6 +161,7 @@ def format_precision(arm: ArmScores) -> str:
         f"{arm.suffix}: {format_count(arm.models, 'model')}, {format_queries(arm.queries)}, memorization RMSE "
         + ("undefined" if np.isnan(arm.rmse) else format_error(arm.rmse))
         + ("" if np.isnan(arm.rmse_block) else f" (between blocks {format_error(arm.rmse_block)})")
+        + ("" if arm.blend is None or np.isnan(arm.blend.rmse) else f", blend {format_error(arm.blend.rmse)}")
         + format_unfinished(arm.unfinished)
         + (f", undefined for {format_count(arm.undefined, 'example')}" if arm.undefined else "")
     )

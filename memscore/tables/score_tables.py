@@ -23,7 +23,7 @@ from memscore.units import format_count, format_error
 
 ROWS_SHOWN = 5  # most memorized examples in the terminal
 STEMS = (
-    *("memorization", "cscore", "memorization_probability", "memorization_probit"),
+    *("memorization_blend", "memorization", "cscore", "memorization_probability", "memorization_probit"),
     *("attack_success", "soft_attack_success"),
 )
 """Scores in the table of scores, in its order."""

@@ -102,7 +102,7 @@ def format_remarks(status: BankStatus) -> Iterator[str]:
             "mean something else"
         )
     if len(status.engines) > 1:
-        counts = "; ".join(f"{escape(name)} ({count})" for name, count in sorted(status.engines.items()))
+        counts = "; ".join(f"{name} ({count})" for name, count in sorted(status.engines.items()))
         yield f"[yellow]engines[/] more than one trained these models, with other roundings: {counts}"
     if status.outlying_models:
         yield format_outlying_models(status.outlying_models)

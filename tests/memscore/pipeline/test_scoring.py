@@ -6,6 +6,7 @@ import pytest
 
 from memscore.data.splits import Dataset, Splits, build_examples_table
 from memscore.estimators.memorization import memorization
+from memscore.estimators.memorization_blend import estimate_blend
 from memscore.estimators.registry import STATISTICS
 from memscore.estimators.statistic import (
     Statistic,
@@ -21,6 +22,7 @@ from memscore.pipeline.tables import compute_noise_detection, write_scores_table
 from memscore.proxies.scores import score_bank_events, score_originals
 from memscore.score_registry import ScoreInfo
 from memscore.statistics.correlation import draw_bootstrap_samples
+from memscore.statistics.reliability import draw_arm_halves
 from memscore.statistics.roc import tpr_at_fpr
 from memscore.store.manifest import Manifest
 from memscore.store.shards import format_model_name
@@ -161,6 +163,9 @@ def test_between_block_errors_come_from_whole_blocks_only(store):
             },
         }.items():
             expected.setdefault(stem, []).append(values)
+        weight = result.blend.weight
+        values = weight * expected["memorization"][-1] + (1 - weight) * expected["memorization_probit"][-1]
+        expected.setdefault("memorization_blend", []).append(values)
     for stem, each in expected.items():
         column = f"{stem}_{result.suffix}_se_block"
         got = store.read_score(f"{stem}_{result.suffix}")[column].to_numpy()
@@ -168,6 +173,36 @@ def test_between_block_errors_come_from_whole_blocks_only(store):
     errors = store.read_score(f"memorization_{result.suffix}")[f"memorization_{result.suffix}_se_block"].to_numpy()
     assert result.rmse_block == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-12)
     assert (result.models, result.unfinished) == (15, 3)
+
+
+@pytest.mark.parametrize(("models", "block"), [(32, 1), (32, 16), (32, 32), (24, 16)])
+def test_the_blend_is_fitted_between_halves_of_the_models(store, models, block):
+    """Halves are whole blocks of models where there are two or more, else models of the one block."""
+    arm = Arm(design="exact" if block > 1 else "iid", keep=0.5, block=block)
+    member, shards = fill(store, arm, range(models), lambda inside: inside | (np.arange(N) > 30))
+    result = score_arm(store, arm.name, shards)
+    columns = next(store.read_blocks(arm.name, range(models), ["correct", "gap", "member"])).columns
+    groups = np.arange(models) // (16 if (models, block) == (32, 16) else 1)
+    table, fit = estimate_blend(
+        columns["correct"], columns["gap"], member, draw_arm_halves(store.manifest.seed, arm.name, groups)
+    )
+    assert 0 <= fit.weight <= 1
+    assert (result.blend.weight, result.blend.rmse) == pytest.approx((fit.weight, fit.rmse), rel=1e-6)
+    score = f"memorization_blend_{result.suffix}"
+    stored = store.read_score(score)
+    assert stored.column_names == [
+        "row",
+        "id",
+        score,
+        *(f"{score}_{end}" for end in ("se", "lo", "hi", "n_in", "n_out")),
+    ]
+    for end in ("value", "se", "lo", "hi", "n_in", "n_out"):
+        column = stored[score if end == "value" else f"{score}_{end}"].to_numpy()
+        np.testing.assert_allclose(column, table[end], rtol=1e-5, atol=1e-6)
+    probit = store.read_score(f"memorization_probit_{result.suffix}").column_names
+    assert not any("covariance" in name for name in probit)
+    assert result.reliability["memorization_blend"].halves == result.reliability["memorization"].halves
+    assert build_arm_summary(result)["blend"]["weight"] == result.blend.weight
 
 
 def test_a_new_row_of_the_table_gets_values_errors_reliability_and_bootstrap(store, monkeypatch):

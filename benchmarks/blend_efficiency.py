@@ -1,0 +1,292 @@
+"""Claim: the blend of counts and probit takes 1.25 to 1.7 times fewer models than counts for one RMSE, to 128 models.
+
+    python -m benchmarks.blend_efficiency --folder DIR [--cases NAME ...] [--quick]
+
+Digits (1,000 examples, 10 % of the labels wrong) with an MLP 64-128-10 at keep .5 (iid and orthogonal), .7 and .75, and
+with a small CNN; and a bank of 10,000 examples whose gaps are drawn from those of the digits' reference bank, so that
+its memorization is known exactly. Estimates from 16 to 256 models, several times each from other models, are compared
+with the counts of a large iid bank of the same keep that holds none of them; RMSE is corrected for its noise. For each
+it says the weight of the counts beside the best one, the RMSE that the blend forecasts of itself, and how often the
+interval covers the reference: over all examples, and over those with a memorization above .05 that models without them
+get right in 2 % or more; the reference's own noise is not subtracted there. Banks are kept in the folder: the same
+command goes on where it was. --quick is a tiny run to see that it works; it writes into the folder only.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tyro
+
+from benchmarks.estimator_efficiency import DATA, crossing, said_by
+from benchmarks.results_file import save
+from cluster.pool import SerialPool
+from memscore.estimators.memorization import memorization
+from memscore.estimators.memorization_blend import BLENDED, estimate_blend
+from memscore.estimators.statistic import compute_table
+from memscore.pipeline.config import BankConfig
+from memscore.statistics.reliability import draw_random_halves
+
+WISHES = (0.05, 0.03)
+SIZES = (16, 32, 64, 128, 256)
+REPLICATES = 8
+DRAWN = 10_000
+MLP = DATA["digits"]
+CNN = MLP | {"arch": "cnn-8-16", "epochs": 10}
+
+Outputs = dict[str, np.ndarray]
+
+
+class Bank(NamedTuple):
+    """A bank of one design: how its subsets are drawn, and models in it."""
+
+    design: dict[str, Any]
+    models: int
+
+
+class Case(NamedTuple):
+    """A training configuration, its iid reference bank, and the banks whose estimates are compared with it."""
+
+    config: dict[str, Any]
+    keep: float
+    reference: int
+    banks: dict[str, tuple[Bank, ...]]
+
+
+def orthogonal(keep: float, *sizes: tuple[int, int]) -> tuple[Bank, ...]:
+    """Orthogonal banks of (block size, models)."""
+    design = {"design": "orthogonal", "keep": keep, "clusters": "pixels"}
+    return tuple(Bank(design | {"block": block}, models) for block, models in sizes)
+
+
+def iid(keep: float, models: int) -> tuple[Bank, ...]:
+    """The iid bank that also holds the reference, first."""
+    return (Bank({"design": "iid", "keep": keep}, models),)
+
+
+CASES = {
+    "digits, MLP": Case(
+        MLP, 0.5, 1536, {"iid": iid(0.5, 3584), "orthogonal": orthogonal(0.5, (16, 128), (32, 256), (64, 2048))}
+    ),
+    "digits, MLP, keep .7": Case(MLP, 0.7, 1536, {"iid": iid(0.7, 2560)}),
+    "digits, MLP, keep .75": Case(
+        MLP, 0.75, 1024, {"iid": iid(0.75, 1024), "orthogonal": orthogonal(0.75, (16, 128), (64, 1024))}
+    ),
+    "digits, CNN": Case(CNN, 0.5, 320, {"iid": iid(0.5, 448), "orthogonal": orthogonal(0.5, (32, 96))}),
+}
+DRAWN_CASE = "drawn from digits, 10,000 examples"
+
+
+def main(folder: Path, cases: tuple[str, ...] = (*CASES, DRAWN_CASE), quick: bool = False) -> None:
+    """Train what is missing, and measure.
+
+    Args:
+        folder: where the banks lie or are to be made.
+        cases: which of them.
+        quick: a tiny run; its numbers mean nothing.
+    """
+    measured = {name: measure_case(folder, name, quick) for name in cases}
+    what = "counts, probit and their blend against the counts of a large iid bank"
+    document = {"what": what, "wishes": WISHES, "cases": measured}
+    if quick:
+        (folder / "quick.json").write_text(json.dumps(document, indent=2))
+    else:
+        save("blend_efficiency", document)
+    print_table(measured)
+
+
+def measure_case(folder: Path, name: str, quick: bool) -> dict[str, Any]:
+    """Measure each design of a case at each number of models."""
+    case = CASES["digits, MLP" if name == DRAWN_CASE else name]
+    if quick:
+        case = shrink(case)
+    place = folder / ("cnn" if case.config["arch"].startswith("cnn") else "mlp")
+    models = max([case.reference, *(bank.models for bank in case.banks["iid"])])
+    all_iid = read_bank(place, case, Bank({"design": "iid", "keep": case.keep}, models), quick)
+    reference = take(all_iid, slice(case.reference))
+    if name == DRAWN_CASE:
+        return {"iid": measure(draw_replicates(reference, quick), None)}
+    found = {}
+    for design, banks in case.banks.items():
+        if design == "iid":
+            replicates = split(take(all_iid, slice(case.reference, None)), SIZES, 1)
+            found[design] = measure(replicates, reference)
+            continue
+        parts: dict[int, list[tuple[Outputs, int]]] = {}
+        for bank in banks:
+            block = bank.design["block"]
+            sizes = [size for size in SIZES if size == block or (bank is banks[-1] and size > block)]
+            for size, each in split(read_bank(place, case, bank, quick), sizes, block).items():
+                parts[size] = each
+        found[design] = measure(parts, reference)
+    return {design: rows for design, rows in found.items() if rows["by_models"]}
+
+
+def shrink(case: Case) -> Case:
+    """What a quick run trains of a case."""
+    config = case.config | {"train_limit": 200, "epochs": 2, "batch": 16}
+    banks = {
+        design: tuple(bank._replace(models=64 if design == "iid" else 2 * bank.design["block"]) for bank in banks[:1])
+        for design, banks in case.banks.items()
+    }
+    return case._replace(config=config, reference=32, banks=banks)
+
+
+def read_bank(place: Path, case: Case, bank: Bank, quick: bool) -> Outputs:
+    """Train what a bank lacks, and read the outputs of its models, [M, N]."""
+    name = f"{bank.design['design']}-{case.keep}" + (f"-b{bank.design['block']}" if "block" in bank.design else "")
+    store = place / (f"quick-{name}" if quick else name)
+    config = BankConfig(data="digits", **case.config)
+    return said_by(config, bank.design | {"store": str(store)}, bank.models, SerialPool())
+
+
+def take(outputs: Outputs, models: slice) -> Outputs:
+    """Take some models."""
+    return {column: values[models] for column, values in outputs.items()}
+
+
+def split(outputs: Outputs, sizes: tuple[int, ...] | list[int], block: int) -> dict[int, list[tuple[Outputs, int]]]:
+    """Split a bank into replicates of each size, with the size of their blocks; at least two of a size, else none."""
+    models = len(outputs["member"])
+    return {
+        size: [
+            (take(outputs, slice(start, start + size)), block)
+            for start in range(0, models - size + 1, size)[:REPLICATES]
+        ]
+        for size in sizes
+        if models >= 2 * size
+    }
+
+
+def draw_replicates(reference: Outputs, quick: bool) -> dict[int, Iterator[tuple[Outputs, int]]]:
+    """Draw banks of many examples, each with the gaps of one of the reference's, in and out; the truth goes along."""
+    rng = np.random.default_rng(0)
+    n = 500 if quick else DRAWN
+    kinds = rng.integers(0, reference["member"].shape[1], n)
+    truth = memorization(reference["correct"], reference["member"])[kinds]
+    out = ~reference["member"]
+    right_out = ((reference["correct"] & out).sum(0) / out.sum(0))[kinds]
+    by_side = [
+        [reference["gap"][side[:, kind], kind] for kind in range(reference["member"].shape[1])]
+        for side in (reference["member"], out)
+    ]
+
+    def draw(models: int) -> Iterator[tuple[Outputs, int]]:
+        for _ in range(2 if quick else REPLICATES // 2):
+            member = rng.random((models, n)) < 0.5
+            gap = np.empty((models, n), np.float32)
+            for example, kind in enumerate(kinds):
+                inside = member[:, example]
+                for side, models_of_side in zip(by_side, (inside, ~inside), strict=True):
+                    gap[models_of_side, example] = rng.choice(side[kind], int(models_of_side.sum()))
+            yield {"member": member, "gap": gap, "correct": gap > 0, "truth": truth, "right_out": right_out}, 1
+
+    return {size: draw(size) for size in SIZES}
+
+
+def measure(replicates: dict[int, Any], reference: Outputs | None) -> dict[str, Any]:
+    """Measure each size's replicates against a reference, or against the truth that goes along."""
+    noise = 0.0
+    truth = right_out = np.empty(0)
+    if reference is not None:
+        half = len(reference["member"]) // 2
+        truth, first, second = (
+            memorization(reference["correct"][models], reference["member"][models])
+            for models in (slice(None), slice(half), slice(half, 2 * half))
+        )
+        noise = float(np.nanmean((first - second) ** 2)) / 4
+        out = ~reference["member"]
+        right_out = (reference["correct"] & out).sum(0) / out.sum(0)
+    by_models = {}
+    for size, each in sorted(replicates.items()):
+        rows = [
+            measure_replicate(outputs, block, outputs.get("truth", truth), outputs.get("right_out", right_out), noise)
+            for outputs, block in each
+        ]
+        if len(rows) > 1:
+            by_models[str(size)] = summarize(rows)
+    return {
+        "reference_rmse": float(np.sqrt(noise)),
+        "models_for_rmse": {
+            str(wish): {
+                name: crossing({int(size): row[name]["mean"] for size, row in by_models.items()}, wish, falling=True)
+                for name in ("counts", "probit", "blend")
+            }
+            for wish in WISHES
+        },
+        "by_models": by_models,
+    }
+
+
+def measure_replicate(
+    outputs: Outputs, block: int, truth: np.ndarray, right_out: np.ndarray, noise: float
+) -> dict[str, float]:
+    """Measure the three estimates from one set of models."""
+    models = len(outputs["member"])
+    groups = np.arange(models) // (block if models >= 2 * block else 1)
+    halves = draw_random_halves(groups, np.random.default_rng(0))
+    table, fit = estimate_blend(outputs["correct"], outputs["gap"], outputs["member"], halves)
+    counts, probit = (
+        compute_table(statistic, outputs[statistic.signal], outputs["member"]) for statistic in BLENDED.values()
+    )
+    defined = ~np.isnan(table["value"] + truth)
+    uncertain = defined & (truth > 0.05) & (right_out > 0.02)
+
+    def rmse(values: np.ndarray) -> float:
+        return float(np.sqrt(max(np.mean((values - truth)[defined] ** 2) - noise, 0)))
+
+    difference = (counts["value"] - probit["value"])[defined]
+    best = float(difference @ (truth - probit["value"])[defined] / (difference @ difference))
+    found = {
+        "counts": rmse(counts["value"]),
+        "probit": rmse(probit["value"]),
+        "blend": rmse(table["value"]),
+        "weight": fit.weight,
+        "best_weight": best,
+        "forecast_rmse": fit.rmse,
+        "undefined": float(np.isnan(table["value"]).mean()),
+        "width": float(np.mean((table["hi"] - table["lo"])[defined]) / np.mean((counts["hi"] - counts["lo"])[defined])),
+    }
+    for name, each in {"": table, "_counts": counts}.items():
+        covered = (each["lo"] <= truth) & (truth <= each["hi"])
+        found |= {
+            f"coverage{name}": float(covered[defined].mean()),
+            f"coverage_uncertain{name}": float(covered[uncertain].mean()),
+        }
+    return found
+
+
+def summarize(rows: list[dict[str, float]]) -> dict[str, Any]:
+    """Summarize replicates: mean and spread of each measure, and how many times fewer models than counts it takes."""
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    smaller = np.minimum(columns["counts"], columns["probit"])
+    return {
+        "replicates": len(rows),
+        **{name: {"mean": float(values.mean()), "sd": float(values.std(ddof=1))} for name, values in columns.items()},
+        "models_times": {
+            name: float((columns["counts"].mean() / columns[name].mean()) ** 2) for name in ("probit", "blend")
+        },
+        "largest_blend_over_smaller": float((columns["blend"] / smaller).max()),
+    }
+
+
+def print_table(measured: dict[str, Any]) -> None:
+    """Print RMSE, models in multiples and coverage of each case, design and number of models."""
+    for case, designs in measured.items():
+        for design, rows in designs.items():
+            print(f"{case}, {design}: models for RMSE {json.dumps(rows['models_for_rmse'])}")
+            for size, row in rows["by_models"].items():
+                numbers = " ".join(f"{name} {row[name]['mean']:.4f}" for name in ("counts", "probit", "blend"))
+                print(
+                    f"  {size:>4} x {row['replicates']}: {numbers}, models x {row['models_times']['probit']:.2f} "
+                    f"{row['models_times']['blend']:.2f}, weight {row['weight']['mean']:.2f} "
+                    f"(best {row['best_weight']['mean']:.2f}), forecast {row['forecast_rmse']['mean']:.4f}, covers "
+                    f"{row['coverage']['mean']:.3f} {row['coverage_uncertain']['mean']:.3f}, width "
+                    f"{row['width']['mean']:.2f}, worst {row['largest_blend_over_smaller']:.3f}"
+                )
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
