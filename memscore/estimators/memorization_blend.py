@@ -109,9 +109,12 @@ def sum_for_blend(
     """
     c_a, c_b = halves_counts[::2].astype(np.float64), halves_counts[1::2].astype(np.float64)
     q_a, q_b = halves_probit[::2], halves_probit[1::2]
+    # The weight's numerator is the mean of (c - q)(m - q), with the truth m unknown: the other half's counts stand for
+    # it, since their mean is m and their noise is independent.
     middle = (q_a + q_b) / 2
     numerator = ((c_a - q_a) * (c_b - middle) + (c_b - q_b) * (c_a - middle)) / 2
     square = (counts["value"] - probit["value"]) ** 2
+    # a half of the models lacks more examples than all of them do, so that sums have counts of their own
     defined = ~np.isnan(numerator + square)
     has_both = ~np.isnan(square + variance)
 
@@ -196,6 +199,7 @@ def compute_blend_table(counts: Columns, probit: Columns, fit: BlendFit) -> dict
     squared_bias = fit.bias_share * counts["se"] ** 2
     with np.errstate(invalid="ignore"):
         correlation = np.clip(probit[COVARIANCE] / (counts["se"] * probit["se"]), -1, 1)
+    # the ends of an interval are not equally far from the estimate, near 0 and 1 least of all: a variance for each side
     down, up = (
         compute_blend_variance(end**2, (z * probit["se"]) ** 2, correlation * end * z * probit["se"], weight)
         for end in (counts["value"] - counts["lo"], counts["hi"] - counts["value"])
@@ -228,6 +232,7 @@ def estimate_blend(
     columns = {"correct": correct, "gap": gap, "member": member}
     counts, probit = compute_tables(BLENDED, columns).values()
     weights = count_set_weights([half for pair in halves for half in pair], len(member))
+    # all halves in one pass over the models, as a matrix of weights 0 and 1
     of_halves = compute_weighted_values(BLENDED, weights, columns)
     halves_counts, halves_probit = of_halves.values()
     variance = compute_variances(correct, member)

@@ -46,6 +46,7 @@ class Value:
 
     def convert(self, kind: ir.Type) -> "Value":
         """Return the same numbers, none negative, as shorter or longer integers."""
+        # zext fills with 0, which is right only without a sign
         own, new = (getattr(t, "element", t).width for t in (self.value.type, kind))
         return Value(self.builder, (self.builder.zext if new > own else self.builder.trunc)(self.value, kind))
 
@@ -125,6 +126,7 @@ class VectorCode:
 
     def spread(self, value: Value, lanes: int) -> Value:
         """Make a vector of one number."""
+        # LLVM has no broadcast: the number is put into lane 0, and a shuffle takes that lane for each
         kind = ir.VectorType(value.value.type, lanes)
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value.value, ir.Constant(INT, 0))
         mask = ir.Constant(ir.VectorType(INT, lanes), [0] * lanes)
