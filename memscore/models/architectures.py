@@ -240,7 +240,7 @@ def flatten_layers(model: nn.Module) -> list[nn.Module]:
     """Return the layers that a Classifier or (nested) Sequential applies one after the other."""
     if type(model) is Classifier:
         return [*flatten_layers(model.body), model.head]
-    if type(model) is nn.Sequential:
+    if isinstance(model, nn.Sequential) and type(model) in {nn.Sequential, ConvolutionLayers}:
         return [leaf for layer in model for leaf in flatten_layers(layer)]
     return [model]
 
