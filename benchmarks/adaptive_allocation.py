@@ -59,7 +59,7 @@ def main(folder: Path, quick: bool = False) -> None:
     for share in SHARES:
         rest_share = (0.5 - share * is_uncertain.mean()) / (1 - is_uncertain.mean())
         keep = np.where(is_uncertain, share, rest_share)
-        allocated = train_allocated(BankConfig(data="digits", **case.config), bank.design, keep, models, url)
+        allocated = train_allocated(BankConfig(**case.config), bank.design, keep, models, url)
         measured[str(share)] = measure(allocated, reference) | {"others": float(rest_share)}
     document = {"uncertain": float(is_uncertain.mean()), "models": models, "shares": measured}
     text = json.dumps(document, indent=2)

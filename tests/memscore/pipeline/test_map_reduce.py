@@ -95,7 +95,7 @@ def score_bank(store, pool=None, attacks=ATTACKS):
 
 def test_any_number_of_workers_in_any_order_gives_the_same_bits(bank, monkeypatch):
     here = score_bank(bank)
-    # statistics and the blend, then by attack two scores, two kinds of attack success, and the agreement of decisions
+    # statistics and the blend, then for each attack two scores, two kinds of success, and the agreement of decisions
     assert len(here[0]) == 5 + 5 * len(ATTACKS)
     monkeypatch.setattr(map_reduce, "MIN_PARALLEL_CELLS", 0)
     for seed in range(2):
