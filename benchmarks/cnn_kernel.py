@@ -147,7 +147,9 @@ def measure_evaluation(way: str) -> float:
     if way == "engine before":
         use_plain_layers(model)
     started = time.process_time()
-    evaluate_examples(build_forward(model, Recipe(epochs=1, batch=64, lr=0.1)), images, labels, choose_evaluation_batch(model, CPU))
+    evaluate_examples(
+        build_forward(model, Recipe(epochs=1, batch=64, lr=0.1)), images, labels, choose_evaluation_batch(model, CPU)
+    )
     return time.process_time() - started
 
 
