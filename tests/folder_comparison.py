@@ -65,6 +65,7 @@ AUDIT = "store/reports/audit-model-orthogonal-k0.500.parquet"
 ADDED_ENTRIES = (
     ("status.json", "precision"),
     ("status.json", "total_bytes"),
+    ("status.json", "engines.single"),
     (AUDIT, "metadata trusted"),
     (AUDIT, "metadata reasons"),
     *(("*/receipts/*.json", name) for name in ("events_s", "evaluation_events_s", "rebuilt")),
