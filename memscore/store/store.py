@@ -18,7 +18,7 @@ from memscore.choices import validate_choice
 from memscore.score_registry import get_estimator_version, make_alias, resolve_alias
 from memscore.store.block_reader import Block, read_blocks, read_columns, require_ascending, resolve_slice
 from memscore.store.class_names import find_class_names, name_labels
-from memscore.store.damage_error import name_damage, name_next_command
+from memscore.store.damage_error import build_damage_error, name_damage, name_next_command
 from memscore.store.filesystem import Folder, acquire_lock
 from memscore.store.influence_files import find_influence_path, require_fresh_influence
 from memscore.store.json_records import add_arm, encode_record, read_record, read_records
@@ -51,7 +51,7 @@ from memscore.store.shards import (
     compute_stored_digest,
     parse_model_index,
 )
-from memscore.store.table_schemas import find_footer_fault, find_value_fault
+from memscore.store.table_schemas import MANIFEST, find_footer_fault, find_schema, find_value_fault
 from memscore.store.weight_files import decode_weights, encode_weights
 
 if TYPE_CHECKING:
@@ -119,12 +119,31 @@ class Store:
         require_matching_rows(self.manifest, examples)
         if not self.is_created:
             self.folder.create()
-            self.folder.replace("examples.parquet", encode(examples))
+            self.folder.replace("examples.parquet", self._encode_own(examples))
             self.folder.publish("manifest.json", self.manifest.to_json().encode())
         self.manifest = Store.open_or_plan(self.url, self.manifest).manifest  # another process may have created it
-        self.folder.publish("examples.parquet", encode(examples))  # it may have been moved to damaged/
+        # it may have been moved to damaged/
+        if not self.folder.publish("examples.parquet", self._encode_own(examples)):
+            self._require_same_examples(examples)
         if origin:
             self.write_origin(origin)
+
+    def _encode_own(self, table: pa.Table) -> bytes:
+        """Encode a table that is of this store alone."""
+        # Arrow's metadata have bytes as keys, and a text would be another key
+        own = {MANIFEST.encode(): self.manifest.digest.encode()}
+        return encode(table.replace_schema_metadata({**(table.schema.metadata or {}), **own}))
+
+    def _require_same_examples(self, examples: pa.Table) -> None:
+        """Raise CorruptFile where the stored examples are others than these, whose rows the shards have."""
+        stored = self.examples()
+        for column in ("id", "label"):
+            tables = (stored, examples)
+            if any(column not in table.column_names or table[column].null_count for table in tables):
+                continue  # an imported bank may have no labels
+            if not stored[column].cast(examples.schema.field(column).type).equals(examples[column]):
+                error = CorruptFile(f"its column {column!r} is not that of the bank's data")
+                raise build_damage_error(self.folder, "examples.parquet", error)
 
     @classmethod
     def open(cls, url: str | os.PathLike[str], retry_s: float = 0.0, *, check_manifest: bool = False) -> "Store":
@@ -347,12 +366,12 @@ class Store:
 
     def write_weights(self, key: str, tensors: "Mapping[str, Tensor]") -> bool:
         """Store a model's tensors; False if they exist."""
-        return self.folder.publish(f"weights/{key}.safetensors", encode_weights(tensors))
+        return self.folder.publish(f"weights/{key}.safetensors", encode_weights(tensors, key))
 
     def read_weights(self, key: str) -> "dict[str, Tensor]":
         """Read a model's tensors to the CPU, verified."""
         with name_damage(self.folder, path := f"weights/{key}.safetensors"):
-            return decode_weights(self.folder.read(path))
+            return decode_weights(self.folder.read(path), key)
 
     def has_weights(self, key: str) -> bool:
         """Return whether a model's tensors are stored."""
@@ -489,7 +508,8 @@ class Store:
 
     def write_table(self, relpath: str, table: pa.Table) -> None:
         """Write a derived table, such as models.parquet, over an existing one."""
-        self.folder.replace(relpath, encode(table))
+        schema = find_schema(relpath)
+        self.folder.replace(relpath, self._encode_own(table) if schema and schema.of_store else encode(table))
 
     def read_table(self, relpath: str) -> pa.Table:
         """Read a table of the store, every byte verified; CorruptFile names the file, FileNotFoundError what to do."""

@@ -33,6 +33,8 @@ from memscore.store.shards import check_columns
 ColumnKind = Literal["whole", "number", "flag", "text", "list"]
 ROW_COLUMNS = ("row", "train_row", "test_row", "nearest_row")
 """Columns that point to rows of the store."""
+MANIFEST = "manifest_sha256"
+"""Metadata entry with the digest of the manifest of the store that a table is of."""
 DIRECTION = matching(r"-1|0|1", "-1, 0 or 1")
 
 
@@ -50,6 +52,8 @@ class TableSchema(NamedTuple):
     """Which rows its column `row` names."""
     optional: Mapping[str, Check] = {}
     """Those that it may have."""
+    of_store: bool = False
+    """Whether it says by MANIFEST whose it is; versions before 0.2 did not write that."""
 
 
 copy_counts = mapping(
@@ -68,7 +72,7 @@ inversion_settings = record(
 estimated: Mapping[str, Check] = {"arm": name, "models": digits(), "estimator_version": digits(1)}
 
 SCHEMAS: Mapping[str, TableSchema] = {
-    "examples.parquet": TableSchema({"row": "whole", "id": "text"}, rows="all"),
+    "examples.parquet": TableSchema({"row": "whole", "id": "text"}, rows="all", of_store=True),
     "clusters.parquet": TableSchema({"cluster": "whole"}, rows="train"),
     "duplicates.parquet": TableSchema(
         {"row": "whole", "group": "whole"}, required={"fingerprint": text, "counts": json_text(copy_counts)}
@@ -87,7 +91,7 @@ SCHEMAS: Mapping[str, TableSchema] = {
         optional={**estimated, "models_of": name, "settings": json_text(inversion_settings)},
     ),
     "scores.parquet": TableSchema({"row": "whole", "id": "text"}, rows="train"),
-    "models.parquet": TableSchema({"model": "text", "arm": "text", "index": "whole"}),
+    "models.parquet": TableSchema({"model": "text", "arm": "text", "index": "whole"}, of_store=True),
     "influence/NAME.parquet": TableSchema(
         {"train_row": "whole", "test_row": "whole", "influence": "number"},
         required={"arm": name, "shards_digest": text},
@@ -143,6 +147,8 @@ def find_footer_fault(path: str, schema: pa.Schema, n_rows: int, manifest: Manif
             return f"its {entry} {fault}"
     if "SCORE" in kind.columns and (fault := DIRECTION(decode_field_metadata(schema.field(stem)).get("direction"))):
         return f"the direction of {stem!r} {fault}"
+    if kind.of_store and manifest and metadata.get(MANIFEST, manifest.digest) != manifest.digest:
+        return "it is another store's"
     # a sealed table of other data, or of a part of them, would be read against the wrong examples
     wanted = count_rows(kind, manifest)
     return "" if wanted in {None, n_rows} else f"it has {n_rows} rows, and the store's manifest says {wanted}"

@@ -23,6 +23,7 @@ from memscore.store.filesystem import Folder
 from memscore.store.manifest import Manifest
 from memscore.store.manifest_file import REMAKE_MANIFEST, find_manifest_fault
 from memscore.store.parquet import CorruptFile
+from memscore.store.path_patterns import get_stem
 from memscore.store.rebuild_advice import by_trial_command
 from memscore.store.record_schemas import find_record_fault
 from memscore.store.remote import StoreUnavailable, join_url
@@ -30,6 +31,7 @@ from memscore.store.shards import build_shard_path, format_model_name
 from memscore.store.store import Store
 from memscore.store.stored_files import UNKNOWN_ARM_REASON, StoredFiles
 from memscore.store.table_schemas import find_footer_fault, find_value_fault
+from memscore.store.weight_files import find_key_fault
 
 THREADS = 4
 
@@ -166,6 +168,8 @@ def read_and_check(
     elif isinstance(content, pa.Table):
         fault = find_footer_fault(path, content.schema, len(content), manifest)
         fault = fault or find_value_fault(path, content, manifest)
+    elif isinstance(content, str):
+        fault = find_key_fault(content, get_stem(path))
     if fault:
         raise CorruptFile(fault)
     return content if isinstance(content, dict) else None

@@ -11,14 +11,18 @@ from memscore.store.parquet import CorruptFile
 if TYPE_CHECKING:
     from torch import Tensor
 
+KEY = "key"
+"""Metadata entry of the model whose weights they are, which is also the file's name."""
 
-def encode_weights(tensors: Mapping[str, "Tensor"]) -> bytes:
-    """Encode tensors as a safetensors file with a hash over names, types, shapes and bits."""
+
+def encode_weights(tensors: Mapping[str, "Tensor"], key: str = "") -> bytes:
+    """Encode tensors as a safetensors file with a hash over names, types, shapes and bits, and the model's key."""
     from safetensors.torch import save  # torch takes seconds to import, and only weights need it
 
     # Saved twice: the hash is over the tensors as they lie in the file, and stands in its header.
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content: bytes = save(contiguous, {"sha256": _hash_tensors(save(contiguous))})
+    named = {KEY: key} if key else {}
+    content: bytes = save(contiguous, named | {"sha256": _hash_tensors(save(contiguous), key)})
     return content
 
 
@@ -29,34 +33,45 @@ def hash_weights(tensors: Mapping[str, "Tensor"]) -> str:
     return _hash_tensors(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
 
-def decode_weights(content: bytes) -> "dict[str, Tensor]":
-    """Decode a file to its tensors on the CPU, by name; CorruptFile if the hash over them does not match."""
+def decode_weights(content: bytes, key: str = "") -> "dict[str, Tensor]":
+    """Decode a file to its tensors on the CPU, by name; CorruptFile if the hash does not match, or it is another's."""
     from safetensors.torch import load  # as above
 
-    check_weights(content)
+    if fault := find_key_fault(check_weights(content), key):
+        raise CorruptFile(fault)
     tensors: dict[str, Tensor] = load(content)
     return tensors
 
 
-def check_weights(content: bytes) -> None:
-    """Raise CorruptFile unless the tensors in a file give its hash; torch is not needed."""
+def find_key_fault(stated: str, key: str) -> str:
+    """Find out whether weights are those of another model than their file's name says; empty if not, or not known.
+
+    Versions before 0.2 wrote no key.
+    """
+    return f"it is the file of {stated}" if stated and key and stated != key else ""
+
+
+def check_weights(content: bytes) -> str:
+    """Return a file's key; raise CorruptFile unless its tensors and key give its hash. torch is not needed."""
     from safetensors import SafetensorError  # a bank without originals has no weights, and may run where it is missing
 
     # A safetensors file begins with the length of its JSON header, 8 bytes, little-endian.
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        stated, actual = header["__metadata__"]["sha256"], _hash_tensors(content)
+        key = str(header["__metadata__"].get(KEY, ""))
+        stated, actual = header["__metadata__"]["sha256"], _hash_tensors(content, key)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CorruptFile(f"no readable weights: {type(error).__name__} {error}") from error
     if stated != actual:
         raise CorruptFile("the weights do not give the sha256 in the header")
+    return key
 
 
-def _hash_tensors(content: bytes) -> str:
-    """Hash the tensors of a safetensors file, sorted by name."""
+def _hash_tensors(content: bytes, key: str = "") -> str:
+    """Hash the tensors of a safetensors file, sorted by name, after the model's key."""
     import safetensors  # as above
 
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(key.encode())
     tensors: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
     for name, tensor in sorted(tensors, key=operator.itemgetter(0)):
         digest.update(f"{name}|{tensor['dtype']}|{tensor['shape']}|".encode())

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from memscore import bank, banks, fidelity, influence, status
 from memscore.monitoring.heartbeat import Heartbeat
 from memscore.store.file_formats import JSON, PARQUET
 from memscore.store.file_kinds import FILE_KINDS, find_kind
+from memscore.store.filesystem import Folder
 from memscore.store.json_records import CHECKSUM_KEY, decode_record, hash_record, parse_record
 from memscore.store.parquet import CorruptFile, encode, to_columns, to_table, update_content_hash
 from memscore.store.record_schemas import SCHEMAS, check_block, find_record_fault, find_schema
@@ -335,3 +336,32 @@ def test_other_tables_under_the_name_of_examples_are_damage(bank_copy, tmp_path)
     path_of(store, "examples.parquet").unlink()
     with pytest.raises(FileNotFoundError, match=r"examples\.parquet is missing; the next estimate makes it again"):
         store.examples()
+
+
+def test_files_of_another_bank_or_model_are_damage(bank_copy, tmp_path):
+    """Sound files in a wrong place: examples and the table of models of another bank, weights of another original."""
+    copy = shutil.copytree(bank_copy, tmp_path / "copy")
+    store = Store.open(str(copy))
+    other = replace(store.manifest, seed=store.manifest.seed + 1)
+    for name in ("examples.parquet", "models.parquet"):
+        Store(Folder.from_url(str(tmp_path)), other).write_table(name, store.read_table(name))
+        shutil.copy(tmp_path / name, copy / name)
+    first = next((copy / "weights").iterdir())
+    second = shutil.copy(first, first.with_stem("0" * 64))
+    damaged = verify(store).damaged
+    assert damaged["examples.parquet"] == damaged["models.parquet"] == "it is another store's"
+    assert damaged[f"weights/{second.name}"] == f"it is the file of {first.stem}"
+    with pytest.raises(CorruptFile, match=r"it is the file of .* verify .* --set-aside"):
+        store.read_weights(second.stem)
+    with pytest.raises(CorruptFile, match=r"examples\.parquet is damaged: it is another store's"):
+        store.examples()
+
+
+def test_examples_that_are_not_those_of_the_data_are_damage(bank_copy, tmp_path):
+    store = Store.open(str(shutil.copytree(bank_copy, tmp_path / "copy")))
+    examples = store.examples()
+    backwards = examples["id"].take(np.arange(len(examples))[::-1])
+    others = examples.set_column(examples.column_names.index("id"), "id", backwards)
+    store.folder.replace("examples.parquet", encode(others.replace_schema_metadata(None)))
+    with pytest.raises(CorruptFile, match=r"column 'id' is not that of the bank's data; .*--set-aside"):
+        store.create_files(examples)
