@@ -156,6 +156,13 @@ def check_words(words: Sequence[str], options: Sequence[Option], prog: str) -> l
                 raise ValueError(f"{flag} needs a value: {describe_value(option)}")
             typed += [word] if equals else [word, *values]
         given.add(option.name)
+        if not all(value.strip() for value in values):
+            what = option.name.upper() if option.positional else option.flag
+            raise ValueError(
+                f"{what} is empty; give {describe_value(option)}"
+                + ("" if option.required else ", or leave it out")
+                + " (is a variable of the shell not set?)"
+            )
         if fault := next(filter(None, map(option.find_fault, values)), ""):
             raise ValueError(fault + suggest(values[0], option.choices))
     missing = [option for option in options if option.required and option.name not in given]

@@ -141,10 +141,10 @@ def compute_share(hits: int, trials: int) -> Interval:
 
 
 def compute_mean(values: np.ndarray) -> Interval:
-    """Compute the mean over targets with its t interval.
+    """Compute the mean over targets with its t interval, cut to the range of the values.
 
     Args:
-        values: [T].
+        values: [T], in [0, 1].
 
     Returns:
         The mean and its 95 % interval; the interval is NaN with fewer than two targets.
@@ -152,4 +152,6 @@ def compute_mean(values: np.ndarray) -> Interval:
     nan, n = float("nan"), len(values)
     value = float(values.mean()) if n else nan
     reach = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else nan
-    return Interval(value=value, lo=value - reach, hi=value + reach)
+    # a mean of numbers in [0, 1] lies there too
+    lo, hi = np.clip([value - reach, value + reach], 0, 1).tolist()
+    return Interval(value=value, lo=lo, hi=hi)

@@ -122,5 +122,7 @@ def format_groups(groups: Mapping[str, Sequence[GroupLeak]], names: Sequence[str
 
 
 def format_auc(interval: Interval) -> str:
-    """Format an area under the curve and its interval."""
+    """Format an area under the curve and its interval, if that is known."""
+    if np.isnan(interval.lo):
+        return f"{interval.value:.3f} (one target)"
     return f"{interval.value:.3f} [{interval.lo:.3f}, {interval.hi:.3f}]"

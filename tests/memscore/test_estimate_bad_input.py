@@ -49,7 +49,7 @@ BAD = {
     "overflow": ("--arch mlp-99999999-99999999999", r"--arch mlp-99999999-99999999999 does not fit into the memory"),
     "a file": (f"{SMALL} --store {{tmp}}/one.npz", r"a store is a folder, and /\S+one\.npz is a file"),
     "below a file": (f"{SMALL} --store {{tmp}}/one.npz/x", r"a store is a folder, and /\S+one\.npz is a file"),
-    "no name": (f"{SMALL} --store=", r"the name of the store is empty; give a folder or a URL, or leave out --store"),
+    "no name": (f"{SMALL} --store=", r"--store is empty; give folder or URL of the bank .* or leave it out"),
     "keep": ("--keep 1.5", r"keep must lie between 0 and 1, got 1\.5"),
     "shared": ("--gpus-per-worker 0.5", r"--gpus-per-worker 0.5 is of the workers of a Ray cluster"),
     "workers": ("--workers 2", r"--pool serial is this process alone; leave out --workers"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from memscore.statistics.group_leak import FEWEST, compute_group_aucs, compute_group_leaks
+from memscore.statistics.group_leak import FEWEST, compute_group_aucs, compute_group_leaks, compute_mean
 from memscore.statistics.roc import auc
 
 
@@ -70,3 +70,9 @@ def test_the_intervals_of_a_groups_area_and_rate_cover():
         covered.append((leak.auc.lo <= truth <= leak.auc.hi, leak.tpr.lo <= tpr <= leak.tpr.hi))
     assert (np.mean(covered, axis=0) >= 0.915).all()
     assert (np.mean(covered, axis=0) <= 0.99).all()
+
+
+def test_an_interval_of_a_mean_area_stays_within_0_and_1():
+    interval = compute_mean(np.array([0.9, 0.3]))
+    assert (interval.value, interval.lo, interval.hi) == (pytest.approx(0.6), 0.0, 1.0)
+    assert np.isnan([compute_mean(np.array([0.9])).lo, compute_mean(np.array([])).value]).all()
