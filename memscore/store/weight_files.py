@@ -11,8 +11,8 @@ from memscore.store.parquet import CorruptFile
 if TYPE_CHECKING:
     from torch import Tensor
 
-KEY = "key"
-"""Metadata entry of the model whose weights they are, which is also the file's name."""
+HASH_AND_KEY = "sha256"
+"""Metadata entry: the hash, and after a blank the key of the model whose weights they are, which is the file's name."""
 
 
 def encode_weights(tensors: Mapping[str, "Tensor"], key: str = "") -> bytes:
@@ -21,8 +21,8 @@ def encode_weights(tensors: Mapping[str, "Tensor"], key: str = "") -> bytes:
 
     # Saved twice: the hash is over the tensors as they lie in the file, and stands in its header.
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    named = {KEY: key} if key else {}
-    content: bytes = save(contiguous, named | {"sha256": _hash_tensors(save(contiguous), key)})
+    # one entry for both: safetensors writes several in an order that changes from file to file
+    content: bytes = save(contiguous, {HASH_AND_KEY: f"{_hash_tensors(save(contiguous), key)} {key}".rstrip()})
     return content
 
 
@@ -58,8 +58,8 @@ def check_weights(content: bytes) -> str:
     # A safetensors file begins with the length of its JSON header, 8 bytes, little-endian.
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        key = str(header["__metadata__"].get(KEY, ""))
-        stated, actual = header["__metadata__"]["sha256"], _hash_tensors(content, key)
+        stated, _, key = str(header["__metadata__"][HASH_AND_KEY]).partition(" ")
+        actual = _hash_tensors(content, key)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CorruptFile(f"no readable weights: {type(error).__name__} {error}") from error
     if stated != actual:

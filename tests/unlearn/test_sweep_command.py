@@ -114,7 +114,7 @@ def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
         (("--again",), "--again does nothing here: no method has rounds; add --variants rsu, or leave --again out"),
         (("--risk", SCORE), f"--risk {SCORE} does nothing here: no method has rounds; add --variants rsu"),
         (("--variants", "rsu", "--risk", "epsilon"), "unknown score 'epsilon'"),
-        (("--variants", "rsu", "--risk", ""), "unknown score ''"),
+        (("--variants", "rsu", "--risk", ""), "--risk is empty; give score of the store"),
         (
             ("--variants", "rsu", "--risk", SCORE, "--again"),
             f"--again recomputes the loss, and --risk {SCORE} replaces it; leave one of them out",
