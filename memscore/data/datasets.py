@@ -6,7 +6,6 @@ a stratified part of the rest, so a limit never changes the validation set; then
 path_sources.py and function_source.py read what is split here; splits.py defines the result.
 """
 
-import difflib
 import os
 import re
 from dataclasses import replace
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memscore.choices import NEAR, validate_choice
+from memscore.choices import find_nearest, validate_choice
 from memscore.data.function_source import call_function
 from memscore.data.image_size import Size, parse_image_size, resize_images
 from memscore.data.path_sources import read_path
@@ -268,8 +267,8 @@ def describe_missing_path(path: Path) -> str:
     kind = "file" if path.suffix else "folder or file"
     if known != path.absolute().parent:
         return f"there is no {kind} {path}: {known} has no folder {path.absolute().relative_to(known).parts[0]}"
-    near = difflib.get_close_matches(path.name, [each.name for each in known.iterdir()], n=1, cutoff=NEAR)
-    return f"there is no {kind} {path.name} in {known}; " + (f"did you mean {near[0]}?" if near else "check the path")
+    near = find_nearest(path.name, [each.name for each in known.iterdir()])
+    return f"there is no {kind} {path.name} in {known}; " + (f"did you mean {near}?" if near else "check the path")
 
 
 def _read_by_name(

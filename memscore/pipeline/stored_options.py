@@ -3,11 +3,10 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from memscore.choices import NEAR
+from memscore.choices import find_nearest
 from memscore.cli.options import format_flags
 from memscore.pipeline.config import (
     ARCHITECTURE_FOR,
@@ -87,8 +86,8 @@ def find_near_bank(folder: Folder) -> str:
     ]
     name = folder.display_name.rstrip("/").rpartition("/")[2]
     # the folder of the path first, since that is what the user typed
-    near = get_close_matches(name, [each for each, _ in banks], n=1, cutoff=NEAR)
-    return next((place for each, place in banks if each in near), "")
+    near = find_nearest(name, [each for each, _ in banks])
+    return next((place for each, place in banks if each == near), "")
 
 
 def _list_usual_options(config: BankConfig) -> dict[str, Any]:

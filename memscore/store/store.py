@@ -117,13 +117,13 @@ class Store:
     def create_files(self, examples: pa.Table, origin: Mapping[str, Any] | None = None) -> None:
         """Write those of the files common to all stores that are missing; ValueError as for create."""
         require_matching_rows(self.manifest, examples)
-        if not self.is_created:
+        if not (existed := self.is_created):
             self.folder.create()
             self.folder.replace("examples.parquet", self._encode_own(examples))
             self.folder.publish("manifest.json", self.manifest.to_json().encode())
         self.manifest = Store.open_or_plan(self.url, self.manifest).manifest  # another process may have created it
         # it may have been moved to damaged/
-        if not self.folder.publish("examples.parquet", self._encode_own(examples)):
+        if existed and not self.folder.publish("examples.parquet", self._encode_own(examples)):
             self._require_same_examples(examples)
         if origin:
             self.write_origin(origin)
