@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -54,6 +55,7 @@ def estimate_bank(
         from memscore.monitoring.prometheus import describe_metrics
         from memscore.monitoring.run_log import record_run
         from memscore.pipeline.dry_run import estimate_cost
+        from memscore.pipeline.precision_times import time_precisions
         from memscore.pipeline.run_forecast import forecast_bank
         from memscore.pipeline.runner import estimate, prepare_bank, prepare_store
         from memscore.store.removal import remove_if_refused
@@ -70,6 +72,8 @@ def estimate_bank(
     options = choose_pool(options, partial(forecast_bank, bank))
     if plan.dry_run:
         cost = estimate_cost(bank, estimate_worker_count(options, local=local), show=show_timing)
+        if device == "cpu":
+            cost = replace(cost, precisions=time_precisions(bank.store, bank.splits, show_timing))
         print_cost(console, cost, cards)
         return 0
     with ExitStack() as stack:

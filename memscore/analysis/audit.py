@@ -52,6 +52,7 @@ from memscore.subsets.designs import parse_arm_record
 from memscore.training.device_data import to_device
 from memscore.training.evaluation import build_forward, choose_evaluation_batch, evaluate_examples
 from memscore.training.numerics import float32_matmul, open_device, single_threaded
+from memscore.training.recipes import BFLOAT16_PRODUCTS
 from memscore.units import format_count
 
 _log = logging.getLogger(__name__)
@@ -288,6 +289,8 @@ def compute_predictions(
     # Nothing is trained, and a user's weights may be of any precision: a bank of a GPU is an audit's on a CPU too.
     if (precision, device) == ("tf32", "cpu"):
         _log.warning("the bank's models were evaluated with TF32 in convolutions, this one is in float32, on a CPU")
+        precision = "float32"
+    elif precision == BFLOAT16_PRODUCTS:  # of training; the bank's models were evaluated in float32 too
         precision = "float32"
     outputs: list[Tensor] = []
     predicted: list[Tensor] = []

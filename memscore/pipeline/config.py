@@ -132,10 +132,10 @@ class BankConfig:
     """share of the target spread evenly over all classes (default: the recipe's; no built-in recipe has any)"""
     augment: Annotated[tuple[str, ...], make_nonempty_spec((*AUGMENTATIONS, NO_AUGMENTATION)), NO_DEFAULT_HINT] = ()
     """crop, flip, both or none (default: the recipe's): drawn anew for each image in each epoch"""
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] = AUTO
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "bfloat16-products"] = AUTO
     """auto: that of the stored bank; for a new one tf32 where convolutions are trained on GPUs, else the recipe's.
     tf32: TF32 in the convolutions of a GPU, as torch has them by default; float32: exact products everywhere; bfloat16:
-    all products but the last layer's"""
+    all products but the last layer's; bfloat16-products: those of an MLP's training on CPUs, which --dry-run times"""
     preset: Maybe[str] = None
     """fast: orthogonal subsets of one half, 256 models; paper: iid subsets of 0.7, 400 models; cscore: exact subsets of
     0.1, 0.2, ... 0.9, 200 models each (default: as stored, else fast)"""

@@ -13,6 +13,7 @@ from memscore.pipeline.jobs import build_model, read_recipe
 from memscore.pipeline.network_times import NetworkTimes, ShowTiming, time_network
 from memscore.pipeline.originals import build_missing_originals
 from memscore.pipeline.precision import count_first_models, forecast_precision
+from memscore.pipeline.precision_times import PrecisionTimes
 from memscore.pipeline.proxy_times import time_proxies
 from memscore.pipeline.runner import Bank
 from memscore.pipeline.work import NO_WORK, Work, sum_work
@@ -20,7 +21,7 @@ from memscore.proxies.registry import INVERSION, INVERSION_GAIN, select_proxies
 from memscore.store.manifest import Manifest
 from memscore.subsets.clustering import ORTHOGONAL, find_clustering_source
 from memscore.training.precision import list_manifest_convolutions, resolve_precision
-from memscore.training.recipes import Recipe, count_steps
+from memscore.training.recipes import BFLOAT16_PRODUCTS, Recipe, count_steps
 
 ROW_BYTES = 17.0  # row, member, correct and three float32 numbers, before compression
 MODEL_S = 0.008  # building a model, and writing its shard and receipt on a local disk
@@ -49,6 +50,7 @@ class CostEstimate:
         worker_bytes: memory of a worker on a CPU.
         gpu_bytes: memory on a GPU.
         only_first_models: these are the first models only; they decide how many follow.
+        precisions: times of a step in float32 and bfloat16-products on this CPU, if they were measured.
     """
 
     planned: int
@@ -64,6 +66,7 @@ class CostEstimate:
     worker_bytes: float = 0.0
     gpu_bytes: float = 0.0
     only_first_models: bool = False
+    precisions: PrecisionTimes | None = None
 
     @property
     def trained(self) -> Work:
@@ -178,7 +181,9 @@ def estimate_cost(
 
 
 def choose_gpu_precision(manifest: Manifest, *, is_free: bool) -> str:
-    """Choose the precision in which a GPU would train: the manifest's, unless it is still free ("auto")."""
+    """Choose the precision in which a GPU would train: the manifest's, unless it is still free ("auto") or a CPU's."""
+    if manifest.precision == BFLOAT16_PRODUCTS:
+        return "float32"
     if not is_free:
         return manifest.precision
     convolutions = manifest.precision == "float32" and bool(list_manifest_convolutions(manifest))

@@ -44,7 +44,7 @@ class Manifest:
         label_changes: changes to the labels, such as {"label_noise": 0.05}.
         architecture: name in the table of architectures.
         recipe: every field of the recipe.
-        precision: float32, tf32 or bfloat16.
+        precision: float32, tf32, bfloat16 or bfloat16-products.
         seed: the root seed.
         schema_version: layout of the files.
     """

@@ -4,12 +4,14 @@ from rich.console import Console
 
 from memscore.pipeline.cards import LAUNCH_S, UTILISATION, CardOptions
 from memscore.pipeline.dry_run import CostEstimate
+from memscore.pipeline.precision_times import PrecisionTimes
 from memscore.pipeline.work import Work
 from memscore.tables.console import make_table, print_line
 from memscore.units import format_count, format_duration, format_hours, format_size
 from memscore.visible_text import write_line
 
 LABEL_WIDTH = 7  # of the labels before the lines
+MIN_GAIN = 1.1  # of bfloat16-products over float32, for it to be advised
 
 
 def show_timing(line: str) -> None:
@@ -61,6 +63,7 @@ def print_cost(console: Console, cost: CostEstimate, cards: CardOptions) -> None
     lines += [
         f"CPU    about {format_hours(cost.core_s)} core-hours: {format_duration(cost.wall_s)} with "
         f"{format_count(cost.workers, 'worker')}, originals and scores included",
+        *([describe_precisions(cost.precisions)] if cost.precisions else []),
         f"memory about {format_size(cost.worker_bytes)} a worker",
         f"disk   about {format_size(cost.bytes)} in all",
         f"FLOP   {format_flops(cost.model.flops)} a model, {format_flops(cost.trained.flops)} in all",
@@ -69,6 +72,25 @@ def print_cost(console: Console, cost: CostEstimate, cards: CardOptions) -> None
     print_gpu_hours(console, cost.trained, cost.precision, cards, cost.gpu_bytes)
     print_price(console, cost.trained, cost.core_s, cost.precision, cards)
     print_lines(console, ["nothing was written"])
+
+
+def describe_precisions(times: PrecisionTimes) -> str:
+    """Describe what bfloat16-products gains or costs beside float32.
+
+    >>> describe_precisions(PrecisionTimes(float32=0.003, bfloat16_products=0.002, precision="float32"))
+    'step   3.0 ms a model in float32, 2.0 in bfloat16-products: 1.50 times as fast here (--precision, of a new bank)'
+    >>> describe_precisions(PrecisionTimes(float32=0.001, bfloat16_products=0.002, precision="bfloat16-products"))
+    'step   1.0 ms a model in float32, 2.0 in bfloat16-products: 0.50 times as fast here; float32 is faster'
+    """
+    if times.precision == "float32":
+        advice = " (--precision, of a new bank)" if times.gain >= MIN_GAIN else ""
+    else:
+        advice = "; float32 is faster" if times.gain < 1 else ""
+    float32, rounded = (format_number(1e3 * seconds) for seconds in (times.float32, times.bfloat16_products))
+    return (
+        f"step   {float32} ms a model in float32, {rounded} in bfloat16-products: {times.gain:.2f} times as fast here"
+        f"{advice}"
+    )
 
 
 def describe_shares(cards: CardOptions) -> str:

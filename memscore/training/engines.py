@@ -22,6 +22,7 @@ from memscore.training.cuda_graphs import CudaGraphEngine
 from memscore.training.device_data import DeviceImages
 from memscore.training.graph_recording import GraphCaptureError, handle_failed_recording
 from memscore.training.loop import Engine, TrainingRun, is_stackable
+from memscore.training.precision import require_precision, require_trained_precision
 from memscore.training.recipes import Recipe
 from memscore.training.stacked_mlp import StackedMLPEngine
 from memscore.user_functions import is_user_function
@@ -139,13 +140,17 @@ def select_engine(
     Returns:
         The choice; its receipt fields say what could not be captured or compiled, and why.
     """
+    require_precision(recipe.precision, "cuda" if capture else labels.device.type)
+    require_trained_precision(runs[0].model, recipe)
     # Architecture and recipe alone decide between a stack and single networks, so all models of a bank are trained in
     # the same way, however many of them a job has left to train. Every other engine than these frees their memory.
     if is_stackable(runs[0].model, recipe):
         clear_engine_cache()
         if capture or (capture is None and labels.device.type == "cuda"):
             return choose_captured_stack(len(runs), runs[0].architecture, images, labels, recipe)
-        return EngineChoice(receipt_fields={"engine": "stack"}, models_per_call=len(runs))
+        return EngineChoice(
+            receipt_fields={"engine": name_cpu_engine(runs[0].model, recipe)}, models_per_call=len(runs)
+        )
     if capture is None and labels.device.type == "cpu":
         clear_engine_cache()
         return EngineChoice(receipt_fields={"engine": name_cpu_engine(runs[0].model, recipe)}, models_per_call=1)
@@ -216,10 +221,11 @@ def name_cpu_engine(model: nn.Module, recipe: Recipe) -> str:
         recipe: of the training.
 
     Returns:
-        "stack" or "single"; for the small CNNs with what runs their convolutions, and if that is torch, why.
+        "stack", with the precision where that is not float32, or "single"; for the small CNNs with what runs their
+        convolutions, and if that is torch, why.
     """
     if is_stackable(model, recipe):
-        return "stack"
+        return "stack" if recipe.precision == "float32" else f"stack, {recipe.precision}"
     reason = explain_plain_convolutions(model, recipe.precision)
     if reason is None:
         return "single"

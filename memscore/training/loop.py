@@ -7,7 +7,8 @@ Every engine and design follows the same step rule, so that all of them train th
 - the learning rate is a function of step / T.
 
 Fully connected networks without augmentation under SGD are trained as a stack (stacked_mlp.py): one batched matrix
-product for many models, forward and backward written by hand. Every other network is trained by autograd, one at a
+product for many models, forward and backward written by hand, or one product a model where these are in bfloat16
+(bfloat16_stack.py). Every other network is trained by autograd, one at a
 time; on a GPU jobs pass a third engine, which takes the same steps from a CUDA graph (cuda_graphs.py). Architecture and
 recipe select the engine, never the number of models that remain, and a model's bits do not depend on its place in a
 stack or on the other models: every tensor starts at a 128-byte boundary, and each update ends at one.
@@ -27,12 +28,14 @@ from memscore.models.architectures import compute_logits, find_mlp_layers
 from memscore.models.compiled_convolutions import keep_channels_last
 from memscore.models.random_state import seed_generators
 from memscore.training.augmentation import augment
+from memscore.training.bfloat16_stack import Bfloat16StackEngine
 from memscore.training.device_data import DeviceImages
 from memscore.training.device_timer import DeviceTimer
 from memscore.training.learning_events import LearningEvents
 from memscore.training.numerics import get_autocast_dtype
 from memscore.training.optimizers import FusedOptimizer
-from memscore.training.recipes import Recipe, check_batch_size, compute_lr
+from memscore.training.precision import require_trained_precision
+from memscore.training.recipes import BFLOAT16_PRODUCTS, Recipe, check_batch_size, compute_lr
 from memscore.training.stacked_mlp import StackedMLPEngine
 from memscore.training.user_training import UserOptimizer, build_user_optimizer
 from memscore.user_functions import is_user_function
@@ -166,8 +169,10 @@ def take_steps(
 
 def build_default_engine(runs: Sequence[TrainingRun], images: DeviceImages, labels: Tensor, recipe: Recipe) -> Engine:
     """Build the default engine: a stack for stackable models, else the eager engine."""
+    require_trained_precision(runs[0].model, recipe)
     if is_stackable(runs[0].model, recipe):
-        return StackedMLPEngine([run.model for run in runs], images, labels, recipe)
+        engine = Bfloat16StackEngine if recipe.precision == BFLOAT16_PRODUCTS else StackedMLPEngine
+        return engine([run.model for run in runs], images, labels, recipe)
     (run,) = runs
     return EagerEngine(run, images, labels, recipe)
 
@@ -180,9 +185,9 @@ def send_to_device(values: np.ndarray, device: torch.device) -> Tensor:
 
 
 def is_stackable(model: nn.Module, recipe: Recipe) -> bool:
-    """Return whether models stack: fully connected, plain float32 SGD, no augmentation, no label smoothing."""
-    plain = recipe.optimizer == "sgd" and not (recipe.nesterov or recipe.augment or recipe.label_smoothing)
-    return plain and recipe.precision == "float32" and find_mlp_layers(model) is not None
+    """Return whether models stack: fully connected, plain SGD, in one of the precisions of stacks."""
+    has_precision = recipe.precision in {"float32", BFLOAT16_PRODUCTS}
+    return recipe.is_plain_sgd and has_precision and find_mlp_layers(model) is not None
 
 
 def split_into_windows(steps: int, epochs: int, longest: int) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,8 @@
 """Precisions of training: which one a device has, which one a new bank gets, and which networks a CPU trains wrongly.
 
 float32 is exact on every device. tf32 is what torch does on a GPU unless told otherwise, and what the papers' code ran:
-TF32 in convolutions, float32 in matrix products. bfloat16 is autocast of the body.
+TF32 in convolutions, float32 in matrix products. bfloat16 is autocast of the body. bfloat16-products is of the stacks
+of fully connected networks on CPUs (memscore/training/bfloat16_stack.py); all that is not training is float32 there.
 """
 
 import re
@@ -10,11 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from memscore.models.architectures import Classifier, build_network
+from memscore.models.architectures import Classifier, build_network, find_mlp_layers
 from memscore.models.user_networks import Shape
 from memscore.store.manifest import Manifest, split_architecture
+from memscore.training.recipes import BFLOAT16_PRODUCTS, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,12 @@ def list_manifest_convolutions(manifest: Manifest) -> list[Convolution]:
     return list_convolutions(split_architecture(manifest.architecture)[0], manifest.input_shape, manifest.n_classes)
 
 
+def build_manifest_network(manifest: Manifest) -> nn.Module:
+    """Build a bank's network with any weights."""
+    architecture = split_architecture(manifest.architecture)[0]
+    return build_network(architecture, manifest.input_shape, manifest.n_classes, seed=0)
+
+
 def resolve_precision(precision: str, device: str, *, has_convolutions: bool) -> str:
     """Resolve the precision of a new bank whose user names none.
 
@@ -127,6 +136,11 @@ def require_precision(precision: str, device: str) -> None:
             f"precision tf32 is TF32 in the convolutions of a GPU, and a CPU has none; train on a GPU, or {advice} "
             "(what is stored stays, and is scored on a CPU too)"
         )
+    if precision == BFLOAT16_PRODUCTS and device != "cpu":
+        raise ValueError(
+            f"precision {precision} is of products on CPUs; train on CPUs (--device cpu), or use a bank with "
+            "--precision float32, in which a GPU trains fully connected networks as stacks"
+        )
     if device == "cpu" or not torch.cuda.is_available():
         return
     lacks_tf32 = precision == "tf32" and not torch.cuda.is_tf32_supported()
@@ -140,6 +154,25 @@ def require_trainable(manifest: Manifest, device: str) -> None:
     require_precision(manifest.precision, device)
     if (manifest.precision, device) == ("bfloat16", "cpu"):
         require_safe_in_bfloat16(manifest.architecture, list_manifest_convolutions(manifest))
+    if manifest.precision == BFLOAT16_PRODUCTS:
+        require_hidden_layers(build_manifest_network(manifest), manifest.architecture)
+
+
+def require_trained_precision(model: nn.Module, recipe: Recipe) -> None:
+    """Raise ValueError if no engine trains this network in the recipe's precision; other rules are of the device."""
+    if recipe.precision == BFLOAT16_PRODUCTS:
+        require_hidden_layers(model, type(model).__name__)
+
+
+def require_hidden_layers(model: nn.Module, name: str) -> None:
+    """Raise ValueError if a network is not fully connected with a hidden layer, as bfloat16-products needs it."""
+    layers = find_mlp_layers(model)
+    if layers is None or len(layers) < 2:
+        what = "is no plain stack of linear layers" if layers is None else "has no hidden layer"
+        raise ValueError(
+            f"--precision {BFLOAT16_PRODUCTS} is of the hidden layers of fully connected networks (mlp, mlp-512-256), "
+            f"and {name} {what}; use --precision float32"
+        )
 
 
 def require_safe_in_bfloat16(architecture: str, convolutions: Sequence[Convolution]) -> None:
@@ -155,9 +188,7 @@ def require_safe_in_bfloat16(architecture: str, convolutions: Sequence[Convoluti
 
 def require_own_head(manifest: Manifest) -> None:
     """Raise ValueError if a user's network does not show which layer is its last, which is never in bfloat16."""
-    network = build_network(
-        split_architecture(manifest.architecture)[0], manifest.input_shape, manifest.n_classes, seed=0
-    )
+    network = build_manifest_network(manifest)
     if not isinstance(network, Classifier):
         raise ValueError(
             f"--precision bfloat16 leaves the last layer in float32, and {manifest.architecture} returns a "

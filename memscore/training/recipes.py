@@ -17,7 +17,9 @@ from memscore.user_functions import explain_user_error, import_user_object, is_u
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "steps")
 AUGMENTATIONS = ("crop", "flip")
-PRECISIONS = ("float32", "tf32", "bfloat16")
+BFLOAT16_PRODUCTS = "bfloat16-products"
+"""Of fully connected networks on CPUs: bfloat16 in the products of the hidden layers while they are trained."""
+PRECISIONS = ("float32", "tf32", "bfloat16", BFLOAT16_PRODUCTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,8 @@ class Recipe:
         gamma: that factor.
         augment: some of AUGMENTATIONS, drawn for each image anew.
         crop_padding: pixels on each side before a crop of the old size.
-        precision: one of PRECISIONS: tf32 of convolutions, bfloat16 of all products; weights and the last layer are
-            always float32.
+        precision: one of PRECISIONS: tf32 of convolutions, bfloat16 of all products, bfloat16-products of those that
+            train a stack; weights and the last layer are always float32.
         warmup: epochs in which the learning rate first rises from 0, linearly; not with a schedule of the user's own.
         label_smoothing: share of the target that is spread evenly over all classes.
         optimizer_sha256: of the source of a user's own optimizer, "" for the others; read where it is left out.
@@ -73,6 +75,12 @@ class Recipe:
         validate_choice_or_function("optimizer", self.optimizer, OPTIMIZERS)
         validate_choice_or_function("schedule", self.schedule, SCHEDULES)
         validate_choice("precision", self.precision, PRECISIONS)
+        if self.precision == BFLOAT16_PRODUCTS and not self.is_plain_sgd:
+            raise ValueError(
+                f"precision {BFLOAT16_PRODUCTS} is of stacks, which are trained by sgd without nesterov, augment and "
+                f"label_smoothing; got optimizer {self.optimizer}, nesterov {self.nesterov}, augment "
+                f"{format_value(self.augment)}, label_smoothing {self.label_smoothing:g}; use precision float32"
+            )
         for name in self.augment:
             validate_choice("augmentation", name, AUGMENTATIONS)
         if len(set(self.augment)) < len(self.augment):
@@ -92,6 +100,11 @@ class Recipe:
                 object.__setattr__(self, f"{kind}_sha256", hash_training_source(kind, name))
             elif digest and not is_user_function(name):
                 raise ValueError(f"{kind}_sha256 is of a module:function, and the {kind} is {name}; leave it out")
+
+    @property
+    def is_plain_sgd(self) -> bool:
+        """Whether stacks can be trained by it: SGD without Nesterov, augmentation and label smoothing."""
+        return self.optimizer == "sgd" and not (self.nesterov or self.augment or self.label_smoothing)
 
     def _check_numbers(self) -> None:
         rules = (

@@ -152,12 +152,16 @@ class StackedMLPEngine:
 
     def _chunks(self, layer: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Split a layer into row chunks: weight and momentum [h, in], deltas [h, B], input [B, in] of one model."""
-        n_out, n_in = self.shapes[2 * layer]
-        height = max(16, UPDATE_CHUNK_BYTES // (4 * n_in) // 16 * 16)
         layer_input = self.activations[layer - 1].transpose(1, 2) if layer else self.batch_inputs
         weight, momentum, delta = self.weights[2 * layer], self.momenta[2 * layer], self.deltas[layer]
-        chunks = [(k, slice(row, row + height)) for k in range(self.count) for row in range(0, n_out, height)]
+        chunks = self._chunk_rows(layer)
         return [(weight[k, rows], momentum[k, rows], delta[k, rows], layer_input[k]) for k, rows in chunks]
+
+    def _chunk_rows(self, layer: int) -> list[tuple[int, slice]]:
+        """Split the rows of a large matrix: model, and rows of which weights or momenta fill UPDATE_CHUNK_BYTES."""
+        n_out, n_in = self.shapes[2 * layer]
+        height = max(16, UPDATE_CHUNK_BYTES // (4 * n_in) // 16 * 16)
+        return [(k, slice(row, row + height)) for k in range(self.count) for row in range(0, n_out, height)]
 
     @torch.no_grad()
     def run(self, rows: Tensor, learning_rates: Sequence[float], *, return_logits: bool) -> Tensor | None:
@@ -204,26 +208,33 @@ class StackedMLPEngine:
 
     def backward(self, labels: Tensor, learning_rate: float | Tensor) -> None:
         """Backpropagate and step; hidden activations become 1 where they were above 0."""
-        # delta_L = (softmax(z_L) - onehot) / B over the classes, dimension 1 of [S, K, B]; labels are [S, 1, B].
-        delta = torch.softmax(self.activations[-1], 1, out=self.deltas[-1])
-        delta.scatter_add_(1, labels, self.minus_one).div_(self.recipe.batch)
+        delta = self._compute_logit_errors(labels)
         for layer in range(len(self.activations) - 1, -1, -1):
             # W_l^T delta_l comes first: the chunked step below changes a large W_l at once, and the error must pass
             # through the weights of the forward pass.
             if layer:
                 self._product(layer, self.weights[2 * layer].transpose(1, 2), delta, self.deltas[layer - 1])
             layer_input = self.activations[layer - 1].transpose(1, 2) if layer else self.batch_inputs
-            # dW_l = delta_l a_{l-1}^T, [S, out, B] x [S, B, in]: into the gradient, or straight into the momentum.
-            if self.chunks[layer]:
-                self.step_in_chunks(layer, learning_rate)
-            else:
-                self._product(layer, delta, layer_input, self.gradients[2 * layer])
-            torch.sum(delta, 2, keepdim=True, out=self.gradients[2 * layer + 1])
+            self._compute_gradients(layer, delta, layer_input, learning_rate)
             # Multiply by ReLU's derivative, 1[a_{l-1} > 0]. a_{l-1} is not negative, so its sign is that mask. The mask
             # replaces the activations, so it must come after dW_l, their last use.
             if layer:
                 delta = self.deltas[layer - 1].mul_(self.activations[layer - 1].sign_())
         self.step(learning_rate)
+
+    def _compute_logit_errors(self, labels: Tensor) -> Tensor:
+        """Compute delta_L = (softmax(z_L) - onehot) / B over the classes of [S, K, B]; labels are [S, 1, B]."""
+        delta = torch.softmax(self.activations[-1], 1, out=self.deltas[-1])
+        return delta.scatter_add_(1, labels, self.minus_one).div_(self.recipe.batch)
+
+    def _compute_gradients(self, layer: int, delta: Tensor, layer_input: Tensor, learning_rate: float | Tensor) -> None:
+        """Compute a layer's gradients; a large matrix takes its step at once."""
+        # dW_l = delta_l a_{l-1}^T, [S, out, B] x [S, B, in]: into the gradient, or straight into the momentum.
+        if self.chunks[layer]:
+            self.step_in_chunks(layer, learning_rate)
+        else:
+            self._product(layer, delta, layer_input, self.gradients[2 * layer])
+        torch.sum(delta, 2, keepdim=True, out=self.gradients[2 * layer + 1])
 
     def _product(self, layer: int, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
         """Compute a layer's product for all models with the library of a single model."""
@@ -250,7 +261,9 @@ class StackedMLPEngine:
 
     def step(self, learning_rate: float | Tensor) -> None:
         """Take an SGD step on all other tensors at once."""
-        weights, gradients, momenta = self.small
+        self._update(*self.small, learning_rate)
+
+    def _update(self, weights: Tensor, gradients: Tensor, momenta: Tensor, learning_rate: float | Tensor) -> None:
         sgd(
             [weights],
             [gradients],
@@ -279,7 +292,9 @@ def require_linear_layers(model: nn.Module) -> list[nn.Linear]:
     return layers
 
 
-def allocate_aligned(models: int, rows: int, columns: int, device: torch.device) -> Tensor:
-    """Allocate an empty [S, rows, columns] in which every model starts at a 128-byte boundary."""
-    flat = torch.empty(models, round_up_to_alignment(rows * columns), device=device)
+def allocate_aligned(
+    models: int, rows: int, columns: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Allocate an empty [S, rows, columns] in which every model starts at a multiple of 32 numbers."""
+    flat = torch.empty(models, round_up_to_alignment(rows * columns), device=device, dtype=dtype)
     return flat[:, : rows * columns].view(models, rows, columns)
