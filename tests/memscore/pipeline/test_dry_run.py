@@ -7,12 +7,13 @@ import pytest
 
 from cluster.pool import SerialPool
 from memscore.models.architectures import build_network, count_parameters
-from memscore.pipeline import dry_run, network_times, proxy_times, run_forecast
+from memscore.pipeline import dry_run, network_times, precision_times, proxy_times, run_forecast
 from memscore.pipeline.cards import CARDS, LAUNCH_S, UTILISATION
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.dry_run import estimate_cost
 from memscore.pipeline.jobs import read_recipe
 from memscore.pipeline.network_times import NetworkTimes, time_network
+from memscore.pipeline.precision_times import time_precisions
 from memscore.pipeline.run_forecast import forecast_bank
 from memscore.pipeline.runner import estimate, prepare_bank
 from memscore.pipeline.work import Work
@@ -189,3 +190,33 @@ def test_a_new_bank_of_convolutions_is_counted_in_tf32_on_a_gpu(tmp_path):
     assert estimate_cost(prepare(tmp_path, SMALL), 1).precision == "float32"
     assert estimate_cost(prepare(tmp_path, replace(CNN, precision="float32")), 1).precision == "float32"
     assert estimate_cost(prepare(tmp_path, replace(CNN, precision="bfloat16")), 1).precision == "bfloat16"
+    # a GPU has no bfloat16-products, and trains such a network in float32
+    assert estimate_cost(prepare(tmp_path, replace(SMALL, precision="bfloat16-products")), 1).precision == "float32"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16-products"])
+def test_a_new_bank_of_stacks_is_timed_in_both_of_their_precisions(tmp_path, monkeypatch, precision):
+    bank, timed = prepare(tmp_path, replace(SMALL, precision=precision)), []
+
+    def time_step(runs, data, labels, recipe):
+        timed.append(recipe.precision)
+        return {"float32": 0.3, "bfloat16-products": 0.2}[recipe.precision] * len(runs)
+
+    monkeypatch.setattr(precision_times, "time_step", time_step)
+    times = time_precisions(bank.store, bank.splits)
+    assert timed[:2] == ["float32", "bfloat16-products"]
+    assert (times.float32, times.bfloat16_products) == pytest.approx((0.3, 0.2))
+    assert times.gain == pytest.approx(1.5)
+    assert times.precision == precision
+
+
+def test_a_choice_that_is_none_is_not_timed(tmp_path):
+    other = prepare_bank(replace(CNN, store=str(tmp_path / "cnn")))
+    adam = prepare_bank(replace(SMALL, store=str(tmp_path / "adam"), optimizer="adam"))
+    stored = open_bank(replace(SMALL, store=str(tmp_path / "stored")))
+    for bank in (other, adam, stored):
+        assert time_precisions(bank.store, bank.splits) is None
+    rounded = open_bank(replace(SMALL, store=str(tmp_path / "rounded"), precision="bfloat16-products"))
+    times = time_precisions(rounded.store, rounded.splits)
+    assert 0 < times.bfloat16_products < 1
+    assert 0 < times.float32 < 1

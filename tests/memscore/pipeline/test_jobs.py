@@ -55,8 +55,16 @@ def test_a_shard_is_the_same_bytes_alone_and_in_any_stack(tmp_path):
     assert all(other == first for other in others)
 
 
-@pytest.mark.parametrize("change", [{"arch": "cnn-4-8"}, {"arch": "mlp-20", "precision": "bfloat16"}])
-def test_one_network_at_a_time_gives_the_same_bytes_whatever_came_before(tmp_path, change):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"arch": "cnn-4-8"},
+        {"arch": "mlp-20", "precision": "bfloat16"},
+        {"arch": "mlp-20", "precision": "bfloat16-products"},
+    ],
+    ids=lambda change: change.get("precision", change["arch"]),
+)
+def test_a_model_has_the_same_bytes_whatever_came_before_it_and_beside_it(tmp_path, change):
     plan = replace(PLAN, epochs=1, recipe="digits", **change)
     (first, shared), (second, _) = open_small_bank(tmp_path, plan, "first"), open_small_bank(tmp_path, plan, "second")
     run_job(BankJob(store=first.store.url, arm=first.arms[0].name, models=(0, 1, 2)), shared)

@@ -132,6 +132,24 @@ def test_a_named_precision_has_a_store_of_its_own_by_default():
             "tf32",
             "^precision tf32 .* a CPU has none; train on a GPU, or use a bank with --precision float32",
         ),
+        (
+            CNN,
+            "cpu",
+            "bfloat16-products",
+            "^--precision bfloat16-products is of the hidden layers of fully connected networks .*, and cnn-4.* is no",
+        ),
+        (
+            MLP,
+            "cuda",
+            "bfloat16-products",
+            "^precision bfloat16-products is of products on CPUs; .* --precision float32, in which a GPU trains",
+        ),
+        (
+            replace(MLP, optimizer="adam"),
+            "cpu",
+            "bfloat16-products",
+            "^precision bfloat16-products is of stacks, .* got optimizer adam, .* use precision float32$",
+        ),
         (MLP, "cuda", "tf32", "^--precision tf32 is of convolutions, and mlp has none; use --precision float32, which"),
         (
             replace(CNN, arch=f"{__name__}:build_narrow"),
