@@ -42,6 +42,17 @@ class ConvolutionLayers(nn.Sequential):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the embeddings [B, E] of images [B, C, H, W]."""
+        parameters = self.list_compiled_parameters(images)
+        if not parameters:
+            plain: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
+            return plain
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (images, *parameters)):
+            output: Tensor = CompiledLayers.apply(images, *parameters)  # type: ignore[no-untyped-call]
+            return output
+        return run_forward(images, parameters, input_gradient=False)[0]
+
+    def list_compiled_parameters(self, images: Tensor) -> list[Tensor]:
+        """List weight and bias of each convolution where the compiled functions serve images like these, else none."""
         parameters = [] if has_other_needs() or self.explain_plain_layers() else self._list_parameters()
         is_served = (
             parameters
@@ -50,13 +61,7 @@ class ConvolutionLayers(nn.Sequential):
             and images.shape[1] == parameters[0].shape[1]
             and min(images.shape[2:]) >= 2 ** (len(parameters) // 2)
         )
-        if not is_served:
-            plain: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
-            return plain
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (images, *parameters)):
-            output: Tensor = CompiledLayers.apply(images, *parameters)  # type: ignore[no-untyped-call]
-            return output
-        return run_forward(images, parameters, input_gradient=False)[0]
+        return parameters if is_served else []
 
     def _list_parameters(self) -> list[Tensor]:
         """List weight and bias of each convolution."""

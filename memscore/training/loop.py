@@ -31,6 +31,7 @@ from memscore.training.augmentation import augment
 from memscore.training.bfloat16_stack import Bfloat16StackEngine
 from memscore.training.device_data import DeviceImages
 from memscore.training.device_timer import DeviceTimer
+from memscore.training.direct_gradients import compute_gradients, has_direct_gradients
 from memscore.training.learning_events import LearningEvents
 from memscore.training.numerics import get_autocast_dtype
 from memscore.training.optimizers import FusedOptimizer
@@ -259,7 +260,7 @@ def count_visits(events: LearningEvents, rows: Tensor, logits: Tensor, labels: T
 
 
 class EagerEngine:
-    """Train one network of any kind by autograd."""
+    """Train one network of any kind by autograd; small CNNs on a CPU by the gradients that autograd would give."""
 
     def __init__(self, run: TrainingRun, images: DeviceImages, labels: Tensor, recipe: Recipe):
         self.model, self.augmentation_rng = run.model, run.augmentation_rng
@@ -279,16 +280,21 @@ class EagerEngine:
 
     def _run(self, rows: Tensor, learning_rates: Sequence[float], *, return_logits: bool) -> Tensor | None:
         # rows is [1, steps, B]. train() each time: a callback at an epoch's end may have evaluated the model.
-        logits_before = []
+        logits_before, direct = [], None
         autocast = get_autocast_dtype(self.recipe.precision)
         self.model.train()
         for batch, learning_rate in zip(rows[0], learning_rates, strict=True):
             self.optimizer.set_lr(learning_rate)
             augmented = augment(self.images.take(batch), self.images.black, self.recipe, self.augmentation_rng)
-            output = compute_logits(self.model, augmented, autocast)
-            self.optimizer.zero_grad()
-            loss = cross_entropy(output, self.labels[batch], label_smoothing=self.recipe.label_smoothing)
-            loss.backward()  # type: ignore[no-untyped-call]
+            if direct is None:  # the images of all batches are alike
+                direct = has_direct_gradients(self.model, augmented, self.recipe)
+            if direct:
+                output = compute_gradients(self.model, augmented, self.labels[batch])
+            else:
+                output = compute_logits(self.model, augmented, autocast)
+                self.optimizer.zero_grad()
+                loss = cross_entropy(output, self.labels[batch], label_smoothing=self.recipe.label_smoothing)
+                loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             if return_logits:
                 logits_before.append(output.detach())

@@ -212,7 +212,7 @@ def test_a_new_bank_of_stacks_is_timed_in_both_of_their_precisions(tmp_path, mon
 
 def test_a_choice_that_is_none_is_not_timed(tmp_path):
     other = prepare_bank(replace(CNN, store=str(tmp_path / "cnn")))
-    adam = prepare_bank(replace(SMALL, store=str(tmp_path / "adam"), optimizer="adam"))
+    adam = prepare_bank(replace(SMALL, store=str(tmp_path / "adam"), optimizer="adam", lr=0.001))
     stored = open_bank(replace(SMALL, store=str(tmp_path / "stored")))
     for bank in (other, adam, stored):
         assert time_precisions(bank.store, bank.splits) is None

@@ -145,7 +145,7 @@ def test_a_named_precision_has_a_store_of_its_own_by_default():
             "^precision bfloat16-products is of products on CPUs; .* --precision float32, in which a GPU trains",
         ),
         (
-            replace(MLP, optimizer="adam"),
+            replace(MLP, optimizer="adam", lr=0.001),
             "cpu",
             "bfloat16-products",
             "^precision bfloat16-products is of stacks, .* got optimizer adam, .* use precision float32$",
