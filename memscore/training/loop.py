@@ -7,11 +7,12 @@ Every engine and design follows the same step rule, so that all of them train th
 - the learning rate is a function of step / T.
 
 Fully connected networks without augmentation under SGD are trained as a stack (stacked_mlp.py): one batched matrix
-product for many models, forward and backward written by hand, or one product a model where these are in bfloat16
-(bfloat16_stack.py). Every other network is trained by autograd, one at a
-time; on a GPU jobs pass a third engine, which takes the same steps from a CUDA graph (cuda_graphs.py). Architecture and
-recipe select the engine, never the number of models that remain, and a model's bits do not depend on its place in a
-stack or on the other models: every tensor starts at a 128-byte boundary, and each update ends at one.
+product for many models, forward and backward written by hand, or one product a model where products are in bfloat16
+(bfloat16_stack.py). Every other network is trained by autograd, one at a time, and the small CNNs on a CPU by the same
+gradients without it (direct_gradients.py); on a GPU jobs pass a third engine, which takes the same steps from a CUDA
+graph (cuda_graphs.py). Architecture and recipe select the engine, never the number of models that remain, and a model's
+bits do not depend on its place in a stack or on the other models: every tensor starts at a 128-byte boundary, and each
+update ends at one.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
