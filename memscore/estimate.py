@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -72,9 +71,8 @@ def estimate_bank(
     options = choose_pool(options, partial(forecast_bank, bank))
     if plan.dry_run:
         cost = estimate_cost(bank, estimate_worker_count(options, local=local), show=show_timing)
-        if device == "cpu":
-            cost = replace(cost, precisions=time_precisions(bank.store, bank.splits, show_timing))
-        print_cost(console, cost, cards)
+        precisions = time_precisions(bank.store, bank.splits, show_timing) if device == "cpu" else None
+        print_cost(console, cost, cards, precisions)
         return 0
     with ExitStack() as stack:
         stack.enter_context(remove_if_refused(bank.store.folder))

@@ -13,7 +13,6 @@ from memscore.pipeline.jobs import build_model, read_recipe
 from memscore.pipeline.network_times import NetworkTimes, ShowTiming, time_network
 from memscore.pipeline.originals import build_missing_originals
 from memscore.pipeline.precision import count_first_models, forecast_precision
-from memscore.pipeline.precision_times import PrecisionTimes
 from memscore.pipeline.proxy_times import time_proxies
 from memscore.pipeline.runner import Bank
 from memscore.pipeline.work import NO_WORK, Work, sum_work
@@ -50,7 +49,6 @@ class CostEstimate:
         worker_bytes: memory of a worker on a CPU.
         gpu_bytes: memory on a GPU.
         only_first_models: these are the first models only; they decide how many follow.
-        precisions: times of a step in float32 and bfloat16-products on this CPU, if they were measured.
     """
 
     planned: int
@@ -66,7 +64,6 @@ class CostEstimate:
     worker_bytes: float = 0.0
     gpu_bytes: float = 0.0
     only_first_models: bool = False
-    precisions: PrecisionTimes | None = None
 
     @property
     def trained(self) -> Work:

@@ -47,8 +47,10 @@ def print_lines(console: Console, lines: list[str]) -> None:
         print_line(console, line, indent=LABEL_WIDTH)
 
 
-def print_cost(console: Console, cost: CostEstimate, cards: CardOptions) -> None:
-    """Print what a run of a bank would cost."""
+def print_cost(
+    console: Console, cost: CostEstimate, cards: CardOptions, precisions: PrecisionTimes | None = None
+) -> None:
+    """Print what a run of a bank would cost, and what bfloat16-products gains if that was timed."""
     # What is stored is not counted; an original takes longer than a model, since it is trained on everything.
     missing, model_s = cost.planned - cost.stored, format_duration(cost.model.core_s)
     lines = [
@@ -63,7 +65,7 @@ def print_cost(console: Console, cost: CostEstimate, cards: CardOptions) -> None
     lines += [
         f"CPU    about {format_hours(cost.core_s)} core-hours: {format_duration(cost.wall_s)} with "
         f"{format_count(cost.workers, 'worker')}, originals and scores included",
-        *([describe_precisions(cost.precisions)] if cost.precisions else []),
+        *([describe_precisions(precisions)] if precisions else []),
         f"memory about {format_size(cost.worker_bytes)} a worker",
         f"disk   about {format_size(cost.bytes)} in all",
         f"FLOP   {format_flops(cost.model.flops)} a model, {format_flops(cost.trained.flops)} in all",

@@ -32,7 +32,7 @@ def has_direct_gradients(model: nn.Module, images: Tensor, recipe: Recipe) -> bo
 
 
 @torch.no_grad()
-def compute_gradients(model: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+def compute_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Set the gradients of all weights to those of the mean cross-entropy, with autograd's bits.
 
     Args:
