@@ -15,6 +15,7 @@ from functools import partial
 
 from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent
+from memscore.statistics.means import estimate_mean
 from memscore.units import format_count
 from unlearn.experiments.base import (
     Experiment,
@@ -29,7 +30,6 @@ from unlearn.experiments.questions import QUESTIONS
 from unlearn.experiments.sequential_requests import LORENZ_SHARES, PROXY, RequestSequence, read_rows, run_rounds
 from unlearn.forget_sets import SizeTooLargeError
 from unlearn.trials.forgotten_copies import find_retained_copies
-from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
 
@@ -189,9 +189,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
             start,
             *(select_rows(all_rows, contender=name, arm=arm, round=r) for r in rounds),
         ]):
-            cumulative = [
-                mean_with_interval([row[f"lorenz_{share:.2f}"] for row in rows]).value for share in LORENZ_SHARES
-            ]
+            cumulative = [estimate_mean([row[f"lorenz_{share:.2f}"] for row in rows]).value for share in LORENZ_SHARES]
             axis.plot(
                 LORENZ_SHARES,
                 cumulative,

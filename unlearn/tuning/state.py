@@ -9,6 +9,9 @@ from unlearn.tuning.config import Selection
 from unlearn.tuning.methods import Method
 from unlearn.tuning.search import ConfigResult
 
+UNTUNED = -1
+"""Number of the tuning in rows of methods without parameters that are chosen."""
+
 
 @dataclass(kw_only=True)
 class MethodProgress:
