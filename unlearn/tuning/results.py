@@ -140,13 +140,14 @@ def write_sweep(store: Store, path: str, result: SweepResult) -> None:
     ]
     store.write_table(f"{path}/trials.parquet", rows_to_table(rows))
     record = {
-        "tuned_on": {"forget_set": result.tuning_set.name, "n": len(result.tuning_set.rows)},
+        "tunings": [{"forget_set": tuning_set.name, "n": len(tuning_set.rows)} for tuning_set in result.tuning_sets],
         "judged_on": {"forget_set": result.judged_set.name, "n": len(result.judged_set.rows)},
         "chosen": [
             {
                 "contender": state.method.name,
                 "variant": state.method.variant,
                 "select": state.select,
+                "tuning": state.tuning,
                 "steps": [{"algorithm": name, "params": dict(params)} for name, params in state.steps],
                 "objective": [choice[OBJECTIVE[state.select]] for choice in state.chosen],
                 "at_boundary": state.at_boundary,
