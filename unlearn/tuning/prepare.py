@@ -25,6 +25,7 @@ from unlearn.trials.setup import (
 from unlearn.tuning.config import DEFAULT_VARIANTS, SweepConfig
 from unlearn.tuning.dry_run import SweepCounts, count_sweep
 from unlearn.tuning.methods import CENTROID, Method, build_methods
+from unlearn.tuning.refinement import count_design
 from unlearn.tuning.results import claim_sweep_folder, resolve_sweep_folder, write_sweep
 from unlearn.tuning.runner import Sweep, check_sweep, is_tuned
 from unlearn.tuning.search import SearchBackend
@@ -50,11 +51,13 @@ class PreparedSweep:
         """Forecast the seconds of one core that the sweep takes: of its whole budget, unless it was run before."""
         config, methods, selections = self.config, self.methods, len(self.config.selections)
         judged = len(config.get_judged_originals(draws_labels=any(method.draws_labels for method in methods)))
-        # A later step follows what each selection chose, so it is searched once for each.
+        # A later step follows what each selection chose, so it is searched once for each; of the first one a sampler
+        # that learns shares what comes before it has learnt.
+        n_shared = {"tpe": 0, "refine": min(config.budget, count_design(1))}.get(config.sampler, config.budget)
+        first_step, later_step = n_shared + selections * (config.budget - n_shared), selections * config.budget
         searches = sum(
             len(method.list_candidates(level))
-            * (config.budget * config.tunings if is_tuned(method) else 1)
-            * (selections if level or config.learns else 1)
+            * ((later_step if level else first_step) * config.tunings if is_tuned(method) else 1)
             for method in methods
             for level in range(method.levels)
         )
