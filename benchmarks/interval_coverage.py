@@ -39,9 +39,9 @@ from memscore.statistics.correlation import (
     undo_attenuation,
 )
 from memscore.statistics.inequality import gini, gini_interval
+from memscore.statistics.means import estimate_mean
 from memscore.statistics.roc import auc_interval, compute_target_means, delong_variance, tpr_at_fpr
 from memscore.subsets.designs import Arm, draw_membership
-from unlearn.trials.tables import mean_with_interval
 
 SEED, Z = 20, norm.ppf(0.975)
 LEAST, MOST, WIDEST = 0.92, 0.99, 1.5
@@ -347,7 +347,7 @@ def simulate_seeds(n: int) -> Callable[[np.random.Generator, int], dict[str, Est
     """Mean of a measure over trials of n originals, Gaussian."""
 
     def simulate(rng: np.random.Generator, repetitions: int) -> dict[str, Estimates]:
-        intervals = [mean_with_interval(row) for row in rng.normal(size=(repetitions, n))]
+        intervals = [estimate_mean(row) for row in rng.normal(size=(repetitions, n))]
         value, lo, hi = (np.array([getattr(each, end) for each in intervals]) for end in ("value", "lo", "hi"))
         return {"mean over originals": Estimates(value, (lo, hi), None, 0.0)}
 

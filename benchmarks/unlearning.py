@@ -25,6 +25,7 @@ from benchmarks.results_file import save
 from cluster.launch import PoolOptions, open_ray_pool
 from memscore.cli.options import Several
 from memscore.pipeline.jobs import compute_job_key
+from memscore.statistics.means import estimate_mean
 from memscore.tables.console import make_table
 from memscore.tables.progress_bar import ProgressBar
 from unlearn.algorithms import ALGORITHMS, get_algorithm
@@ -38,7 +39,6 @@ from unlearn.trials.prepare import prepare_trials
 from unlearn.trials.request import TrialRequest
 from unlearn.trials.runner import run_trial
 from unlearn.trials.setup import UnlearningContext
-from unlearn.trials.tables import mean_with_interval
 
 COLUMNS = (
     "tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test", "mia_test", "mia_test_gap", "rrt_examples",
@@ -229,7 +229,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "n": len(rows),
         "diverged": sum(row["status"] == "diverged" for row in rows),
-        **{column: asdict(mean_with_interval([row[column] for row in rows])) for column in (*numbers, "examples")},
+        **{column: asdict(estimate_mean([row[column] for row in rows])) for column in (*numbers, "examples")},
     }
 
 

@@ -160,8 +160,8 @@ class ConfigSampler:
     "tpe" is Optuna's TPESampler with its defaults (the first ten configurations are drawn at random) and constant_liar,
     so evaluations that still run keep their neighbourhood from being drawn again; "random" is its RandomSampler; "grid"
     goes through the points of cluster.search_space.choose_grid_counts, as many as the budget leaves beside `initial`. A
-    sampler's seed depends on `seed` and the search's name only. Values that were evaluated are not evaluated again but
-    redrawn, so a random search that continues ends with the values of one that was not interrupted. Of a finite
+    sampler's seed depends on `seed` and the search's stream only. Values that were evaluated are not evaluated again
+    but redrawn, so a random search that continues ends with the values of one that was not interrupted. Of a finite
     space anything that is left is evaluated; where nothing is left, the search ends before its budget. Raises
     ValueError for an unknown sampler, two searches of one name, or a grid that does not fit its budget.
     """
@@ -214,8 +214,9 @@ class _SingleSampler:
     def __init__(self, search: Search, sampler: SamplerName, seed: int) -> None:
         self.search, self._n_values = search, count_values(search.space)
         self._distributions = {name: _build_distribution(domain) for name, domain in search.space.items()}
-        # from the name, not from the position: a search draws the same whatever other searches run beside it
-        number = int.from_bytes(hashlib.sha256(f"{seed}/{search.name}".encode()).digest()[:4], "little")
+        # from a name, not from the position: a search draws the same whatever other searches run beside it
+        stream = search.stream or search.name
+        number = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:4], "little")
         self._rng = random.Random(number)
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it prints a line for each study
         self.study = optuna.create_study(

@@ -19,6 +19,7 @@ class Search:
 
     Attributes:
         name: unique among the searches of a call.
+        stream: name of its random draws, which several searches may share; "" for its own name.
         space: the domain of each value; without any, there is one evaluation.
         budget: evaluations in all, earlier ones included.
         job: the function's first argument, besides the values; must be picklable.
@@ -34,6 +35,7 @@ class Search:
     job: Any
     initial: Sequence[Mapping[str, Any]] = ()
     evaluated: Sequence[tuple[Mapping[str, Any], float]] = ()
+    stream: str = ""
 
     def __post_init__(self) -> None:
         if self.budget < 1:

@@ -30,6 +30,9 @@ PURPOSES = (
     "measures",
     "network",
     "evaluation",
+    "tuning-set",
+    "search-design",
+    "search-refinement",
 )
 """Append only: the position of a purpose is part of every seed."""
 

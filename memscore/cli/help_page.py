@@ -43,7 +43,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Variants": (
         *("variants", "plans", "scores", "parts", "rule", "rounds", "rsu_epochs", "schedule", "unit", "risk", "again"),
     ),
-    "Tuning": ("tuning", "tune", "from_sweep", "budget", "sampler", "select", "tune_forget", "tune_seeds"),
+    "Tuning": ("tuning", "tune", "from_sweep", "tunings", "budget", "sampler", "select", "tune_forget", "tune_seeds"),
     "What is written, and random numbers": (
         *("store", "name", "out", "pictures", "set_aside", "trials", "yes", "seed", "dry_run", "json", "watch"),
     ),

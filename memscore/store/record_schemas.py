@@ -287,7 +287,11 @@ SCHEMAS: Mapping[str, Schema] = {
                 ),
                 "failed": listing(anything),
             },
-            {"tuned_on": record({"forget_set": text}), "judged_on": record({"forget_set": text})},
+            {
+                "tuned_on": record({"forget_set": text}),
+                "tunings": listing(record({"forget_set": text})),
+                "judged_on": record({"forget_set": text}),
+            },
         )
     ),
     "experiments/NAME/findings.json": Schema(record({"experiment": text, "findings": listing(anything)})),

@@ -94,7 +94,7 @@ def test_what_a_sweep_has_to_do_is_counted(store, changes, trials):
 
 def test_an_experiment_takes_as_long_as_its_sweeps(store):
     config = ExperimentConfig(name="memorization", store=store, size=12, algorithms=("finetune",), budget=1)
-    experiment = prepare_experiment(replace(config, tune_seeds=1, seeds=2))
+    experiment = prepare_experiment(replace(config, tunings=2, tune_seeds=1, seeds=2))
     sweeps = experiment.experiment.make_sweeps(experiment.config)
     assert len(sweeps) > 1
     assert experiment.forecast() == pytest.approx(sum(prepare_sweep(each).forecast() for each in sweeps.values()))

@@ -21,9 +21,10 @@ class Preset:
     Attributes:
         size: number of examples to forget; 0 if the experiment decides it.
         algorithms: the algorithms that take part.
-        budget: configurations evaluated at each step of a plan.
-        tune_seeds: number of originals for tuning.
-        seeds: number of originals that methods are judged on.
+        budget: configurations evaluated at each step of a plan, in each tuning.
+        tune_seeds: number of originals of each tuning.
+        seeds: number of originals that methods are judged on, of all tunings together.
+        tunings: how often all parameters are chosen anew.
     """
 
     size: int
@@ -31,6 +32,7 @@ class Preset:
     budget: int
     tune_seeds: int
     seeds: int
+    tunings: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +49,13 @@ class ExperimentConfig:
         proxies: scores used in place of it, where an experiment compares them.
         size: number of examples to forget.
         algorithms: the algorithms that take part, by name (`unlearn list algorithms` lists all) or module:function.
-        budget: configurations evaluated at each step of a plan.
-        tune_seeds: number of originals for tuning.
-        seeds: number of originals that methods are judged on; twice as many for algorithms that draw labels.
-        sampler: random, grid or tpe.
+        tunings: how often all parameters are chosen anew, with other draws, originals and forget sets, each judged on
+            originals of its own; verdicts are over tunings, and of one there is none.
+        budget: configurations evaluated at each step of a plan, in each tuning.
+        tune_seeds: number of originals of each tuning.
+        seeds: number of originals that methods are judged on, of all tunings together; twice as many for algorithms
+            that draw labels.
+        sampler: refine, random, grid or tpe.
         select: which selection: oracle, blind (oracle-free), or both.
         tune_forget: forget set for tuning (default: another of the same kind; same: the judged one).
         seed: of all random draws.
@@ -67,10 +72,11 @@ class ExperimentConfig:
     proxies: Several = PROXIES
     size: Maybe[int] = None
     algorithms: Several = ()
+    tunings: Maybe[int] = None
     budget: Maybe[int] = None
     tune_seeds: Maybe[int] = None
     seeds: Maybe[int] = None
-    sampler: Literal["random", "grid", "tpe"] = "random"
+    sampler: Literal["refine", "random", "grid", "tpe"] = "refine"
     select: Literal["both", "oracle", "blind"] = "both"
     tune_forget: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
     seed: int = 0
@@ -99,6 +105,7 @@ class ExperimentConfig:
                 "budget": self.budget,
                 "tune_seeds": self.tune_seeds,
                 "seeds": self.seeds,
+                "tunings": self.tunings,
             },
             "sampler": self.sampler,
             "select": self.select,
@@ -128,6 +135,7 @@ class ExperimentConfig:
             "size": self.size,
             "algorithms": self.algorithms,
             "variants": ("vanilla",),
+            "tunings": self.tunings,
             "budget": self.budget,
             "tune_seeds": self.tune_seeds,
             "seeds": self.seeds,

@@ -60,7 +60,8 @@ def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
         "algorithms": ("original",),
         "budget": 1,
         "tuning": "defaults",
-        "sampler": "random",
+        "sampler": "refine",
+        "tunings": 1,
         "tune_forget": SAME,
         "select": "oracle",
     }

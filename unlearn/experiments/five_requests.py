@@ -15,6 +15,7 @@ from functools import partial
 
 from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent
+from memscore.statistics.means import estimate_mean
 from memscore.units import format_count
 from unlearn.experiments.base import (
     Experiment,
@@ -29,9 +30,9 @@ from unlearn.experiments.questions import QUESTIONS
 from unlearn.experiments.sequential_requests import LORENZ_SHARES, PROXY, RequestSequence, read_rows, run_rounds
 from unlearn.forget_sets import SizeTooLargeError
 from unlearn.trials.forgotten_copies import find_retained_copies
-from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
+from unlearn.tuning.state import UNTUNED
 
 ROUNDS = 5
 TUNING = "tuning"
@@ -47,10 +48,11 @@ def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
 
 def check_rounds(size: int, n_train: int, rounds: int = ROUNDS) -> None:
     """Check, before anything is trained, that rounds and tuning can forget disjoint sets of this size."""
-    if (rounds + 1) * size > n_train:
+    # The sets of several tunings overlap: together they are at most twice as large as one.
+    if (rounds + 2) * size > n_train:
         raise SizeTooLargeError(
-            f"--size {size}: {rounds} rounds and a set to choose parameters on take {(rounds + 1) * size} of the "
-            f"{n_train} training examples; use {n_train // (rounds + 1)} or less"
+            f"--size {size}: {rounds} rounds and the sets to choose parameters on take up to {(rounds + 2) * size} of "
+            f"the {n_train} training examples; use {n_train // (rounds + 2)} or less"
         )
 
 
@@ -67,7 +69,7 @@ def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> 
     check_rounds(size, n_train, rounds)
     result = runner.run(sweep_configs)
     # No round forgets an example that parameters were chosen on.
-    excluded = result.sweeps[TUNING].tuning_set.rows
+    excluded = tuple(sorted({row for forget in result.sweeps[TUNING].tuning_sets for row in forget.rows}))
     sequences = [
         RequestSequence(
             method=state.method, params=tuple(params for _, params in state.steps), index=index, excluded=excluded
@@ -76,6 +78,7 @@ def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> 
         if not state.end_reason
         # The originals that the sweep judged on: none of the tuning.
         for index in tuning.get_judged_originals(draws_labels=state.method.draws_labels)
+        if state.tuning in {UNTUNED, tuning.find_tuning(index)}
     ]
     labelled = replace(runner, show_progress=partial(label_progress, runner.show_progress, "rounds"))
     remarks = run_rounds(context, sequences, rounds, size, labelled)
@@ -189,9 +192,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
             start,
             *(select_rows(all_rows, contender=name, arm=arm, round=r) for r in rounds),
         ]):
-            cumulative = [
-                mean_with_interval([row[f"lorenz_{share:.2f}"] for row in rows]).value for share in LORENZ_SHARES
-            ]
+            cumulative = [estimate_mean([row[f"lorenz_{share:.2f}"] for row in rows]).value for share in LORENZ_SHARES]
             axis.plot(
                 LORENZ_SHARES,
                 cumulative,
@@ -212,7 +213,7 @@ EXPERIMENT = Experiment(
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,
-    small_preset=Preset(size=210, algorithms=("neggrad-plus",), budget=10, tune_seeds=2, seeds=8),
+    small_preset=Preset(size=210, algorithms=("neggrad-plus",), budget=6, tune_seeds=2, seeds=9, tunings=3),
     paper_preset=Preset(size=3000, algorithms=("neggrad-plus",), budget=20, tune_seeds=1, seeds=3),
     run=run,
     check_size=check_rounds,

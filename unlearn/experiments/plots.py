@@ -8,7 +8,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from memscore.plots.bank import create_figure, encode_png
 from unlearn.trials.config import ORACLE, Row
-from unlearn.trials.tables import mean_with_interval
+from unlearn.tuning.results import estimate_column
 
 Groups = Sequence[Sequence[Row]]
 """Rows of each step in turn."""
@@ -21,7 +21,7 @@ def plot_over_steps(
 
     Slightly shifted positions keep lines from overlapping.
     """
-    intervals = [mean_with_interval([row[column] for row in rows]) for rows in groups]
+    intervals = [estimate_column(rows, column) for rows in groups]
     means = np.array([interval.value for interval in intervals])
     half = np.nan_to_num([interval.hi - interval.value for interval in intervals])
     axis.errorbar(
@@ -31,7 +31,7 @@ def plot_over_steps(
 
 def plot_mean_line(axis: Axes, rows: Sequence[Row], column: str, color: str) -> None:
     """Plot a dashed horizontal line at a mean, for the oracle."""
-    mean = mean_with_interval([row[column] for row in rows]).value
+    mean = estimate_column(rows, column).value
     if not np.isnan(mean):
         axis.axhline(mean, color=color, linestyle="--", linewidth=0.8)
 
@@ -97,7 +97,7 @@ def draw_panel(axis: Axes, groups: Group, series: Sequence[str], places: Sequenc
     """Draw the lines of one panel, slightly shifted so that intervals do not overlap."""
     offsets = np.linspace(-0.18, 0.18, max(len(series), 2))
     for number, name in enumerate(series):
-        intervals = [mean_with_interval([row[column] for row in groups.get(f"{name}|{place}", [])]) for place in places]
+        intervals = [estimate_column(groups.get(f"{name}|{place}", []), column) for place in places]
         means = np.array([interval.value for interval in intervals])
         # A line continues over a place without rows.
         defined = ~np.isnan(means)

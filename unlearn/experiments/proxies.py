@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from memscore.statistics.claims import Claim, judge_claim
-from memscore.statistics.intervals import Interval
+from memscore.statistics.means import MeanEstimate, estimate_mean
 from memscore.store.store import Store
 from memscore.units import format_value
 from unlearn.experiments.base import (
@@ -28,10 +28,10 @@ from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import render_points
 from unlearn.experiments.questions import QUESTIONS
 from unlearn.trials.config import Row
-from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.results import (
     average_by_original,
+    find_tunings,
     paired_contrast,
     paired_difference,
     paired_mean_difference,
@@ -179,11 +179,11 @@ def check_score(rows: list[Row], prefix: str, name: str, algorithms: tuple[str, 
     )
     claim = f"{prefix}RUM^F by {name} takes less time than retraining: 1 less its share of that"
     share = paired_contrast([(-1 / len(refined), method_rows) for method_rows in refined], "rrt_wall")
-    saved = Interval(value=1 + share.value, lo=1 + share.lo, hi=1 + share.hi)
+    saved = replace(share, value=1 + share.value, lo=1 + share.lo, hi=1 + share.hi)
     return [*claims, judge_claim(claim, "CIFAR-10 .12 to .47, CIFAR-100 .86 to .88", saved)]
 
 
-def compute_time_ratio(ours: list[list[Row]], theirs: list[list[Row]]) -> Interval:
+def compute_time_ratio(ours: list[list[Row]], theirs: list[list[Row]]) -> MeanEstimate:
     """Compute the seconds of several methods over those of others, less 1, as a mean over originals."""
     # The ratio of sums, not the mean of ratios: a method counts by the seconds that it takes.
     sums = []
@@ -191,9 +191,9 @@ def compute_time_ratio(ours: list[list[Row]], theirs: list[list[Row]]) -> Interv
         seconds = [average_by_original(rows, "wall_s") for rows in side]
         shared = set.intersection(*(set(method_seconds) for method_seconds in seconds))
         sums.append({index: sum(method_seconds[index] for method_seconds in seconds) for index in shared})
-    return mean_with_interval([
-        sums[0][index] / sums[1][index] - 1 for index in sorted(sums[0].keys() & sums[1].keys())
-    ])
+    indices = sorted(sums[0].keys() & sums[1].keys())
+    tunings = find_tunings([row for rows in (*ours, *theirs) for row in rows], indices)
+    return estimate_mean([sums[0][index] / sums[1][index] - 1 for index in indices], tunings)
 
 
 def check_holdout_best(results: Results, prefix: str, config: ExperimentConfig) -> list[Claim]:
@@ -277,7 +277,7 @@ EXPERIMENT = Experiment(
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,
-    small_preset=Preset(size=300, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
+    small_preset=Preset(size=300, algorithms=ALGORITHMS, budget=6, tune_seeds=2, seeds=9, tunings=3),
     paper_preset=Preset(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
     run=run,
     columns=("wall_s", "rrt_wall"),

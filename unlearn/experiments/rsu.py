@@ -33,10 +33,9 @@ from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import render_points
 from unlearn.experiments.questions import QUESTIONS
 from unlearn.trials.config import Row, build_algorithm_config
-from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import name_ranked_variant
-from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
+from unlearn.tuning.results import estimate_column, paired_contrast, paired_difference, select_rows
 
 ALGORITHMS = ("gradient-ascent", "random-label", "bad-teacher")
 FORGET_ONLY = ("gradient-ascent", "boundary-shrink", "boundary-expand")
@@ -134,7 +133,7 @@ def describe_costs(results: Results, config: ExperimentConfig) -> list[str]:
 def mean_examples_read(rows: list[Row], others: list[Row]) -> float:
     """Compute the mean of rrt_examples over the originals that both have."""
     shared = {row["index"] for row in others}
-    return mean_with_interval([row["rrt_examples"] for row in rows if row["index"] in shared]).value
+    return estimate_column([row for row in rows if row["index"] in shared], "rrt_examples").value
 
 
 def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
@@ -264,7 +263,7 @@ EXPERIMENT = Experiment(
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,
-    small_preset=Preset(size=0, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
+    small_preset=Preset(size=0, algorithms=ALGORITHMS, budget=6, tune_seeds=2, seeds=9, tunings=3),
     paper_preset=Preset(size=5000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
     run=run,
     ranks_by_risk=True,

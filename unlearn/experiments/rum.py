@@ -201,6 +201,6 @@ EXPERIMENT = Experiment(
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,
-    small_preset=Preset(size=600, algorithms=ALGORITHMS, budget=10, tune_seeds=2, seeds=8),
+    small_preset=Preset(size=600, algorithms=ALGORITHMS, budget=6, tune_seeds=2, seeds=9, tunings=3),
     paper_preset=Preset(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
 )

@@ -190,7 +190,7 @@ EXPERIMENT = Experiment(
     make_sweeps=make_sweeps,
     check_claims=check_claims,
     draw_figure=draw_figure,
-    small_preset=Preset(size=210, algorithms=("salun", "neggrad-plus"), budget=10, tune_seeds=2, seeds=8),
+    small_preset=Preset(size=210, algorithms=("salun", "neggrad-plus"), budget=6, tune_seeds=2, seeds=9, tunings=3),
     paper_preset=Preset(size=3000, algorithms=("salun", "neggrad-plus"), budget=20, tune_seeds=1, seeds=3),
     run=run,
 )

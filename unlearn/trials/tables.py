@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
-from scipy.stats import t as student
 
-from memscore.statistics.intervals import Interval
+from memscore.statistics.means import MeanEstimate, estimate_mean
 from memscore.tables.console import make_table, print_line
 from memscore.units import format_count
 from memscore.user_functions import is_user_function
@@ -34,32 +33,17 @@ MAX_RETAIN_LOSS = 0.1
 CLASS_PREFIX = "class:"
 
 
-def mean_with_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Compute the mean of values of several seeds, with a Student t interval.
-
-        mean +- t_{(1 + level) / 2, n - 1} sd / sqrt(n)
-
-    NaN, where a run diverged or the measure is undefined, is left out. The mean is NaN without values, the interval for
-    fewer than two.
-    """
-    defined = np.asarray(values, np.float64)
-    defined = defined[~np.isnan(defined)]
-    if not len(defined):
-        return Interval(value=float("nan"), lo=float("nan"), hi=float("nan"))
-    mean, n = float(defined.mean()), len(defined)
-    half = float("nan")
-    if n > 1:
-        half = float(student.ppf((1 + level) / 2, n - 1) * defined.std(ddof=1) / np.sqrt(n))
-    return Interval(value=mean, lo=mean - half, hi=mean + half)
-
-
 def format_mean(values: Sequence[float]) -> str:
     """Format a cell: mean, half of the interval, and the number of values if some are undefined."""
-    interval, n_defined = mean_with_interval(values), int(np.sum(~np.isnan(np.asarray(values, np.float64))))
-    if not n_defined:
+    return format_estimate(estimate_mean(values), len(values))
+
+
+def format_estimate(estimate: MeanEstimate, n_expected: int) -> str:
+    """Format a cell: mean, half of the interval, and the number of values if fewer than expected are defined."""
+    if not estimate.n:
         return "-"
-    half = "" if np.isnan(interval.lo) else f" ±{(interval.hi - interval.lo) / 2:.3f}"
-    return f"{interval.value:.3f}{half}" + (f" (n={n_defined})" if n_defined < len(values) else "")
+    half = "" if np.isnan(estimate.lo) else f" ±{(estimate.hi - estimate.lo) / 2:.3f}"
+    return f"{estimate.value:.3f}{half}" + (f" (n={estimate.n})" if estimate.n < n_expected else "")
 
 
 def print_trials(console: Console, results: TrialResults, request: TrialRequest) -> int:
@@ -123,9 +107,7 @@ def list_remarks(rows: Sequence[Row], name: str, n_diverged: int, retained: Reta
 
 def describe_retain_loss(rows: Sequence[Row], name: str) -> str:
     """Describe how far the retain accuracy fell below the original's; empty where by MAX_RETAIN_LOSS or less."""
-    before, after = (
-        mean_with_interval(select_values(rows, who, "retain_accuracy")).value for who in ("original", name)
-    )
+    before, after = (estimate_mean(select_values(rows, who, "retain_accuracy")).value for who in ("original", name))
     if not before - after > MAX_RETAIN_LOSS:
         return ""
     return (

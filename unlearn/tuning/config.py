@@ -13,7 +13,7 @@ from unlearn.trials.default_scores import DEFAULT_SIZE
 DEFAULT_ALGORITHMS = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
 DEFAULT_VARIANTS = ("vanilla", "rum", "rsu")
 TuningMode = Literal["steps", "joint", "defaults"]
-Sampler = Literal["tpe", "random", "grid"]
+Sampler = Literal["refine", "random", "grid", "tpe"]
 Selection = Literal["oracle", "blind"]
 SELECTIONS: tuple[Selection, ...] = ("oracle", "blind")
 
@@ -48,12 +48,16 @@ class SweepConfig:
         again: rsu reads the loss before each round, not once.
         tuning: steps: each part's parameters in turn, as RUM does; joint: all at once; defaults: none.
         set: parameters with fixed values, which are not tuned, as finetune.epochs=5.
-        budget: configurations evaluated at each step of a plan.
-        sampler: random, grid, or tpe, which learns from its results and so needs a search for each selection.
-        select: which selection: oracle (an upper bound), blind (oracle-free, possible for a user), or both.
+        tunings: how often all parameters are chosen anew, with other draws, originals and forget sets, each judged on
+            originals of its own; intervals are over tunings, and of one tuning there is no verdict.
+        budget: configurations evaluated at each step of a plan, in each tuning.
+        sampler: refine: a design of the whole space, then configurations near the best; random; grid; or tpe. refine
+            and tpe learn from results and so need a search for each selection.
+        select: which selection: oracle (needs retrained models), blind (oracle-free, possible for a user), or both.
         tune_forget: forget set for tuning (default: another of the same kind; same: the judged one).
-        tune_seeds: number of originals for tuning.
-        seeds: number of originals that methods are judged on; twice as many for algorithms that draw labels.
+        tune_seeds: number of originals of each tuning.
+        seeds: number of originals that methods are judged on, of all tunings together; twice as many for algorithms
+            that draw labels.
         dynamics: measure judged sequences after each of their steps.
         measures: measures of judged trials beyond the core ones, or module:function; `unlearn list measures` lists all.
         seed: of all random draws.
@@ -81,12 +85,13 @@ class SweepConfig:
     again: bool = False
     tuning: TuningMode = "steps"
     set: Several = ()
-    budget: int = 10
-    sampler: Literal["random", "grid", "tpe"] = "random"
+    tunings: int = 3
+    budget: int = 6
+    sampler: Literal["refine", "random", "grid", "tpe"] = "refine"
     select: Literal["both", "oracle", "blind"] = "both"
     tune_forget: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
     tune_seeds: int = 2
-    seeds: int = 3
+    seeds: int = 6
     dynamics: bool = False
     measures: Several = ()
     seed: int = 0
@@ -118,13 +123,27 @@ class SweepConfig:
         return SELECTIONS if self.select == "both" else (self.select,)
 
     @property
+    def learns(self) -> bool:
+        """Whether the sampler learns from an objective, so that each selection has a search of its own."""
+        return self.sampler in {"refine", "tpe"}
+
+    @property
     def tuning_originals(self) -> range:
-        """The originals that parameters are chosen on."""
-        return range(self.tune_seeds)
+        """The originals of all tunings."""
+        return range(self.tunings * self.tune_seeds)
+
+    def get_tuning_originals(self, tuning: int) -> range:
+        """The originals that one tuning chooses on."""
+        return range(tuning * self.tune_seeds, (tuning + 1) * self.tune_seeds)
 
     def get_judged_originals(self, *, draws_labels: bool) -> range:
-        """The originals that a method is judged on: none of the tuning, twice as many where it draws labels."""
-        return range(self.tune_seeds, self.tune_seeds + self.seeds * (2 if draws_labels else 1))
+        """The originals that a method is judged on: none of a tuning, twice as many where it draws labels."""
+        start = self.tuning_originals.stop
+        return range(start, start + self.seeds * (2 if draws_labels else 1))
+
+    def find_tuning(self, index: int) -> int:
+        """The tuning whose choice a judged original judges; they take turns."""
+        return (index - self.tuning_originals.stop) % self.tunings
 
     @property
     def folder_name(self) -> str:

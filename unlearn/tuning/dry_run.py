@@ -19,6 +19,7 @@ from memscore.store.trial_files import list_trials
 from memscore.training.recipes import count_steps
 from memscore.units import format_count
 from unlearn.algorithms import get_algorithm
+from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs, find_diverged_models, find_missing_models, find_model_names
 from unlearn.trials.algorithm_work import Sizes, count_algorithm
 from unlearn.trials.config import ORACLE, TrialConfig, build_algorithm_config
@@ -37,7 +38,7 @@ from unlearn.tuning.search import (
     to_domains,
 )
 from unlearn.tuning.state import MethodProgress
-from unlearn.tuning.tuning_set import select_tuning_set
+from unlearn.tuning.tuning_set import select_tuning_sets
 
 TRIAL_BYTES = 30e3  # a trial's row, and the result of its configuration
 
@@ -144,19 +145,19 @@ def count_sweep(
 
     sweep = Sweep(config, context, methods, "cpu", read_embeddings=read_or_replace)
     judged_set = context.select_forget_set(lambda: read_or_replace(0))
-    tuning_set = select_tuning_set(config, context, judged_set, lambda: read_or_replace(0))
+    tuning_sets = select_tuning_sets(config, context, judged_set, lambda: read_or_replace(0))
     # 1. Originals and oracles.
     indices = [*config.tuning_originals, *sweep.judged_indices]
-    jobs = [*build_reference_jobs(store, [], indices, "cpu"), *sweep.list_oracle_jobs(tuning_set, judged_set)]
+    jobs = [*build_reference_jobs(store, [], indices, "cpu"), *sweep.list_oracle_jobs(tuning_sets, judged_set)]
     add_models(counts, context, list(dict.fromkeys(jobs)))
     # 2. Searches, level by level.
     stored_trials = set(list_trials(store)) if store.is_created else set()
-    states = [MethodProgress(method=method, select=select) for method in methods for select in config.selections]
+    states = sweep.plan_states()
     assumed: dict[int, bool] = dict.fromkeys(range(len(states)), False)
     for level in range(max(method.levels for method in methods)):
         for number, state in enumerate(states):
             if state.method.levels > level and not state.end_reason:
-                is_exact = count_level(counts, sweep, config, state, level, tuning_set, stored_trials, assumed[number])
+                is_exact = count_level(counts, sweep, config, state, level, tuning_sets, stored_trials, assumed[number])
                 assumed[number] = assumed[number] or not is_exact
     # 3. Judged trials.
     counts.assumed |= any(assumed.values())
@@ -192,15 +193,15 @@ def count_level(
     config: SweepConfig,
     state: MethodProgress,
     level: int,
-    tuning_set: Any,
+    tuning_sets: Sequence[ForgetSet],
     stored_trials: set[str],
     is_assumed: bool,
 ) -> bool:
     """Count one level of a method, and advance it; return whether its choice is known."""
     store, best = sweep.store, None
-    is_exact, searches = True, list(sweep.list_searches(state, tuning_set))
+    is_exact, searches = True, list(sweep.list_searches(state, tuning_sets))
     for _, search in searches:
-        key = search.key(store)
+        key = search.folder_key(store)
         stored = [] if is_assumed else read_results(sweep, search, stored_trials)
         budget = int(min(config.budget if search.space else 1, count_values(to_domains(search.space))))
         n_stored, n = min(len(stored), budget), len(search.trials)

@@ -25,8 +25,9 @@ from unlearn.trials.setup import (
 from unlearn.tuning.config import DEFAULT_VARIANTS, SweepConfig
 from unlearn.tuning.dry_run import SweepCounts, count_sweep
 from unlearn.tuning.methods import CENTROID, Method, build_methods
+from unlearn.tuning.refinement import count_design
 from unlearn.tuning.results import claim_sweep_folder, resolve_sweep_folder, write_sweep
-from unlearn.tuning.runner import Sweep, check_sweep
+from unlearn.tuning.runner import Sweep, check_sweep, is_tuned
 from unlearn.tuning.search import SearchBackend
 from unlearn.tuning.state import SweepResult
 
@@ -50,11 +51,13 @@ class PreparedSweep:
         """Forecast the seconds of one core that the sweep takes: of its whole budget, unless it was run before."""
         config, methods, selections = self.config, self.methods, len(self.config.selections)
         judged = len(config.get_judged_originals(draws_labels=any(method.draws_labels for method in methods)))
-        # A later step follows what each selection chose, so it is searched once for each.
+        # A later step follows what each selection chose, so it is searched once for each; of the first one a sampler
+        # that learns shares what comes before it has learnt.
+        n_shared = {"tpe": 0, "refine": min(config.budget, count_design(1))}.get(config.sampler, config.budget)
+        first_step, later_step = n_shared + selections * (config.budget - n_shared), selections * config.budget
         searches = sum(
             len(method.list_candidates(level))
-            * (1 if method.tuning == "defaults" else config.budget)
-            * (selections if level or config.sampler == "tpe" else 1)
+            * ((later_step if level else first_step) * config.tunings if is_tuned(method) else 1)
             for method in methods
             for level in range(method.levels)
         )
@@ -62,8 +65,9 @@ class PreparedSweep:
         if self.context.store.folder.exists(f"{self.path}/trials.parquet"):
             return trials * STORED_TRIAL_S
         # An oracle of the whole set for each original, and for tuning one of each prefix of the parts.
-        prefixes = sum(method.levels - 1 for method in methods) * config.tune_seeds
-        models = 2 * (config.tune_seeds + judged) + prefixes
+        n_tuning = len(config.tuning_originals)
+        prefixes = sum(method.levels - 1 for method in methods) * n_tuning
+        models = 2 * (n_tuning + judged) + prefixes
         return forecast_trials(self.context.bank_store, models=models, trials=trials)
 
     def run(
@@ -177,7 +181,12 @@ def complete_score_name(store: Store, name: str) -> str:
 
 def check_counts(config: SweepConfig) -> None:
     """Check the numbers of configurations and originals."""
-    rules = (("--budget", config.budget), ("--tune-seeds", config.tune_seeds), ("--seeds", config.seeds))
+    rules = (
+        ("--tunings", config.tunings),
+        ("--budget", config.budget),
+        ("--tune-seeds", config.tune_seeds),
+        ("--seeds", config.seeds),
+    )
     for flag, value in rules:
         if value < 1:
             raise ValueError(f"{flag} {value}: a sweep needs 1 or more")
@@ -185,6 +194,11 @@ def check_counts(config: SweepConfig) -> None:
             raise ValueError(
                 f"{flag} {value}: a sweep takes {MAX_COUNT} or fewer; a larger number is probably a typing error"
             )
+    if config.seeds < config.tunings:
+        raise ValueError(
+            f"--seeds {config.seeds}: each of {config.tunings} tunings is judged on originals of its own; give "
+            f"{config.tunings} or more, or fewer --tunings"
+        )
 
 
 def check_options_used(config: SweepConfig) -> None:
@@ -214,6 +228,7 @@ def check_options_used(config: SweepConfig) -> None:
         (("tuning",), partitions or not searches, f"no method {partitioning}rum or shuffle, or --plans"),
         (RSU_OPTIONS, "rsu" in kinds, "no method has rounds; add --variants rsu"),
         (("sampler",), searches, "no parameter is searched; use another --tuning"),
+        (("tunings",), searches or config.tunings == 1, "no parameter is searched; use another --tuning"),
         (("budget",), searches or config.budget == 1, "no parameter is searched; use another --tuning"),
         (("scores_of",), reads_scores, "no score is read; name one in --forget, --scores or --risk"),
     )

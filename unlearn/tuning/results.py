@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memscore.statistics.intervals import Interval
+from memscore.statistics.means import MeanEstimate, estimate_mean
 from memscore.store.json_records import encode_record, read_record, replace_nonfinite, require_same
 from memscore.store.store import Store
 from unlearn.trials.config import ORACLE, Row
-from unlearn.trials.tables import mean_with_interval
 from unlearn.tuning.methods import AUTOMATIC, ORIGINAL, format_plan
 from unlearn.tuning.search import OBJECTIVE
-from unlearn.tuning.state import SweepResult
+from unlearn.tuning.state import UNTUNED, SweepResult
 
 
 def average_by_original(rows: Sequence[Row], column: str) -> dict[int, float]:
@@ -28,7 +27,7 @@ def average_by_original(rows: Sequence[Row], column: str) -> dict[int, float]:
     return {index: float(np.mean(values)) for index, values in values_by_original.items()}
 
 
-def paired_difference(ours: Sequence[Row], theirs: Sequence[Row], column: str) -> Interval:
+def paired_difference(ours: Sequence[Row], theirs: Sequence[Row], column: str) -> MeanEstimate:
     """Compute how much higher a column is in `ours` than in `theirs`.
 
     Mean difference over the originals that both have, with a 95 % t interval; NaN where there are none.
@@ -36,7 +35,9 @@ def paired_difference(ours: Sequence[Row], theirs: Sequence[Row], column: str) -
     return paired_contrast([(1, ours), (-1, theirs)], column)
 
 
-def paired_mean_difference(groups: Sequence[Sequence[Row]], others: Sequence[Sequence[Row]], column: str) -> Interval:
+def paired_mean_difference(
+    groups: Sequence[Sequence[Row]], others: Sequence[Sequence[Row]], column: str
+) -> MeanEstimate:
     """Compute a paired difference between the means over several methods on each side.
 
     Mean difference with a 95 % t interval over the originals that all have.
@@ -45,16 +46,29 @@ def paired_mean_difference(groups: Sequence[Sequence[Row]], others: Sequence[Seq
     return paired_contrast(weighted_rows, column)
 
 
-def paired_contrast(weighted_rows: Sequence[tuple[float, Sequence[Row]]], column: str) -> Interval:
+def paired_contrast(weighted_rows: Sequence[tuple[float, Sequence[Row]]], column: str) -> MeanEstimate:
     """Compute a weighted sum of a column over several methods of the same originals, as (a - b) - (c - d).
 
         c_i = sum_m w_m mean_m,i    the column of method m averaged over its rows of original i
 
-    Mean of c_i with a 95 % t interval over the originals that all methods have; NaN where there are none.
+    Mean of c_i with a 95 % t interval over the originals that all methods have; NaN where there are none. Where
+    parameters were tuned, the interval is over tunings, each of which has originals of its own.
     """
     sides = [(weight, average_by_original(rows, column)) for weight, rows in weighted_rows]
-    shared = set.intersection(*(set(averages) for _, averages in sides)) if sides else set()
-    return mean_with_interval([sum(weight * averages[index] for weight, averages in sides) for index in sorted(shared)])
+    shared = sorted(set.intersection(*(set(averages) for _, averages in sides)) if sides else set())
+    values = [sum(weight * averages[index] for weight, averages in sides) for index in shared]
+    return estimate_mean(values, find_tunings([row for _, rows in weighted_rows for row in rows], shared))
+
+
+def find_tunings(rows: Sequence[Row], indices: Sequence[int]) -> list[int] | None:
+    """Find the tuning of each original, by rows of all methods; None where no method was tuned."""
+    tuning_by_index = {row["index"]: row["tuning"] for row in rows if row.get("tuning", UNTUNED) != UNTUNED}
+    return [tuning_by_index.get(index, UNTUNED) for index in indices] if tuning_by_index else None
+
+
+def estimate_column(rows: Sequence[Row], column: str) -> MeanEstimate:
+    """Estimate the mean of a column over originals, with an interval over tunings where parameters were tuned."""
+    return estimate_mean([row[column] for row in rows], find_tunings(rows, [row["index"] for row in rows]))
 
 
 def select_rows(rows: Sequence[Row], **values: object) -> list[Row]:
@@ -126,13 +140,14 @@ def write_sweep(store: Store, path: str, result: SweepResult) -> None:
     ]
     store.write_table(f"{path}/trials.parquet", rows_to_table(rows))
     record = {
-        "tuned_on": {"forget_set": result.tuning_set.name, "n": len(result.tuning_set.rows)},
+        "tunings": [{"forget_set": tuning_set.name, "n": len(tuning_set.rows)} for tuning_set in result.tuning_sets],
         "judged_on": {"forget_set": result.judged_set.name, "n": len(result.judged_set.rows)},
         "chosen": [
             {
                 "contender": state.method.name,
                 "variant": state.method.variant,
                 "select": state.select,
+                "tuning": state.tuning,
                 "steps": [{"algorithm": name, "params": dict(params)} for name, params in state.steps],
                 "objective": [choice[OBJECTIVE[state.select]] for choice in state.chosen],
                 "at_boundary": state.at_boundary,
@@ -154,7 +169,7 @@ def rows_to_table(rows: Sequence[Row]) -> pa.Table:
     return pa.table({name: pa.array([row.get(name) for row in rows], from_pandas=True) for name in columns})
 
 
-def compute_regrets(judged: Sequence[Row], column: str = "tow_test") -> dict[tuple[str, str], Interval]:
+def compute_regrets(judged: Sequence[Row], column: str = "tow_test") -> dict[tuple[str, str], MeanEstimate]:
     """Compute the regret of choosing without an oracle: the oracle's choice minus the blind one, paired.
 
     (method, variant) -> mean with a 95 % t interval, for the methods that have both; in `column`, higher is better.
@@ -167,7 +182,7 @@ def compute_regrets(judged: Sequence[Row], column: str = "tow_test") -> dict[tup
 
 def compare_automatic(
     judged: Sequence[Row], column: str = "tow_test"
-) -> list[tuple[str, str, tuple[str, str], Interval]]:
+) -> list[tuple[str, str, tuple[str, str], MeanEstimate]]:
     """Compare automatic RUM with the best fixed plan; in `column`, higher is better.
 
     For each automatic method and selection: its variant, the selection, the fixed plan with the highest mean over the

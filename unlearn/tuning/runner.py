@@ -1,4 +1,8 @@
-"""Run a sweep: tune every method on some originals and one forget set, and judge it on others.
+"""Run a sweep: tune every method on some originals and forget sets, and judge it on others.
+
+All parameters are chosen several times: each tuning has draws, originals and a forget set of its own, and is judged on
+originals of its own. So it is seen where a repeated choice leads, and intervals are over tunings (cross-fitting, as
+Chernozhukov et al. 2018 split data between choosing and judging).
 
 Level by level: a level is one search for all methods together, since step i of a sequence can be tuned only when step
 i - 1 is chosen (RUM tunes each step against the oracle of what is forgotten so far). Searches that several methods
@@ -40,15 +44,17 @@ from unlearn.tuning.search import (
     HyperparameterSearch,
     SearchBackend,
     find_boundary_params,
+    has_free_params,
     run_searches,
     select_config,
 )
-from unlearn.tuning.state import MethodProgress, SweepResult, explain_no_choice, identity_columns
+from unlearn.tuning.state import UNTUNED, MethodProgress, SweepResult, explain_no_choice, identity_columns
 from unlearn.tuning.tuning_set import (
     describe_copies_of_sets,
     describe_outdated_scores,
     describe_score_difference,
-    select_tuning_set,
+    describe_shared_examples,
+    select_tuning_sets,
 )
 
 
@@ -119,9 +125,9 @@ def check_sweep(config: SweepConfig, context: UnlearningContext, methods: Sequen
     # Originals may not exist yet: any embeddings do, since only the number of examples in a part is checked.
     placeholder = np.random.default_rng(0).normal(size=(len(context.splits.train), 2))
     judged_set = context.select_forget_set(lambda: placeholder)
-    tuning_set = select_tuning_set(config, context, judged_set, lambda: placeholder)
+    tuning_sets = select_tuning_sets(config, context, judged_set, lambda: placeholder)
     read_score = make_score_reader(context)
-    for forget in (judged_set, tuning_set):
+    for forget in (judged_set, *tuning_sets):
         for method in methods:
             check_rounds(context, method, forget, read_score)
             partition = (
@@ -130,8 +136,14 @@ def check_sweep(config: SweepConfig, context: UnlearningContext, methods: Sequen
             )
             partition.split(forget.rows, read_score, lambda: placeholder, config.seed)
     # A set chosen by entanglement is another one once there are embeddings; run() checks it then.
-    if not tuning_set.name.startswith("entanglement"):
-        check_matched_classes(config, context, tuning_set)
+    for tuning_set in tuning_sets:
+        if "entanglement" not in tuning_set.name:
+            check_matched_classes(config, context, tuning_set)
+
+
+def is_tuned(method: Method) -> bool:
+    """Report whether anything of a method is chosen: a parameter, or an algorithm for a part."""
+    return method.tuning != "defaults" and (method.automatic or has_free_params(method.plan, method.fixed_params))
 
 
 def make_score_reader(context: UnlearningContext) -> Callable[[str], np.ndarray]:
@@ -178,36 +190,44 @@ class Sweep:
             self.show_progress,
             "originals",
         )
-        # 2. Both forget sets, by the first original's embeddings, and all oracles in one run of the pool.
+        # 2. All forget sets, by the first original's embeddings, and all oracles in one run of the pool.
         judged_set = self.context.select_forget_set(lambda: self.read_embeddings(0))
-        tuning_set = select_tuning_set(self.config, self.context, judged_set, lambda: self.read_embeddings(0))
-        check_matched_classes(self.config, self.context, tuning_set)
-        oracle_jobs = self.list_oracle_jobs(tuning_set, judged_set)
+        tuning_sets = select_tuning_sets(self.config, self.context, judged_set, lambda: self.read_embeddings(0))
+        for tuning_set in tuning_sets:
+            check_matched_classes(self.config, self.context, tuning_set)
+        oracle_jobs = self.list_oracle_jobs(tuning_sets, judged_set)
         require_reference_models(self.context, oracle_jobs, pool, self.show_progress, "oracles")
         # 3. Tune level by level: a step can be searched only when the step before it is chosen.
-        states = [
-            MethodProgress(method=method, select=select) for method in self.methods for select in self.config.selections
-        ]
+        states = self.plan_states()
         for level in range(max(method.levels for method in self.methods)):
             if active := [state for state in states if state.method.levels > level and not state.end_reason]:
-                self._tune_next_step(active, tuning_set, backend)
+                self._tune_next_step(active, tuning_sets, backend)
         # 4. Judge what was chosen, on originals and a forget set that had no part in the choice.
         judged_rows, failed = self._run_judged_trials(states, judged_set, pool)
-        forget_sets = self.context.forget, tuning_set, judged_set
         notes = (
-            describe_score_difference(*forget_sets, self.read_score),
+            describe_score_difference(self.context.forget, tuning_sets, judged_set, self.read_score),
+            describe_shared_examples(tuning_sets),
             describe_outdated_scores(self.context.injected, self.methods),
-            *describe_copies_of_sets(self.context, judged_set, tuning_set),
+            *describe_copies_of_sets(self.context, judged_set, *tuning_sets),
         )
         return SweepResult(
             states=states,
             tuning_rows=self._tuning_rows(states),
             judged_rows=judged_rows,
             failed=[*self.failed, *failed],
-            tuning_set=tuning_set,
+            tuning_sets=tuning_sets,
             judged_set=judged_set,
             notes=tuple(filter(None, (*self.context.notes, *notes))),
         )
+
+    def plan_states(self) -> list[MethodProgress]:
+        """Plan the choices: each method under each selection in each tuning; once where it has nothing to choose."""
+        return [
+            MethodProgress(method=method, select=select, tuning=tuning)
+            for method in self.methods
+            for tuning in (range(self.config.tunings) if is_tuned(method) else (UNTUNED,))
+            for select in self.config.selections
+        ]
 
     def read_stored_embeddings(self, index: int) -> np.ndarray:
         """Read what the last layer of an original reads of each training example."""
@@ -221,11 +241,13 @@ class Sweep:
             forget.rows, self.read_score, lambda: self.read_embeddings(index), self.config.seed, index
         )
 
-    def list_oracle_jobs(self, tuning_set: ForgetSet, judged_set: ForgetSet) -> list[OriginalJob]:
+    def list_oracle_jobs(self, tuning_sets: Sequence[ForgetSet], judged_set: ForgetSet) -> list[OriginalJob]:
         """List the jobs of all oracles of searches and judged trials, and of their originals."""
         jobs: dict[OriginalJob, None] = {}
-        # The two sets may be the same.
-        groups = (tuning_set, self.config.tuning_originals, True), (judged_set, self.judged_indices, False)
+        groups = [
+            *((forget, self.config.get_tuning_originals(number), True) for number, forget in enumerate(tuning_sets)),
+            (judged_set, self.judged_indices, False),
+        ]
         for forget, indices, tuning in groups:
             for index in indices:
                 sets = [forget.rows]
@@ -260,12 +282,21 @@ class Sweep:
             **more,
         )
 
-    def list_searches(self, state: MethodProgress, forget: ForgetSet) -> Iterator[tuple[str, HyperparameterSearch]]:
+    def list_searches(
+        self, state: MethodProgress, tuning_sets: Sequence[ForgetSet]
+    ) -> Iterator[tuple[str, HyperparameterSearch]]:
         """Yield the searches of a method's next level, with the algorithm of each."""
         method = state.method
-        # tpe learns from an objective, so each selection has its own search; others share one.
-        guide: Any = state.select if self.config.sampler == "tpe" else ""
-        parts_by_original = [self.split(method, forget, index) for index in self.config.tuning_originals]
+        # What has nothing to choose is evaluated in the first tuning.
+        tuning = max(state.tuning, 0)
+        forget, originals = tuning_sets[tuning], self.config.get_tuning_originals(tuning)
+        parts_by_original = [self.split(method, forget, index) for index in originals]
+        shared: dict[str, Any] = {
+            # A sampler that learns has an objective, so each selection has its own search; others share one.
+            "guide": state.select if self.config.learns else "",
+            "plans": self.config.sampler != "tpe",
+            "tuning": tuning,
+        }
         common: dict[str, Any] = {
             "forget_set": forget.name,
             "by_class": forget.by_class,
@@ -279,12 +310,12 @@ class Sweep:
             steps = [(name, method.fixed_params(name)) for name in names]
             trials = [
                 self.make_trial(method, steps, parts, index=i, **common)
-                for i, parts in zip(self.config.tuning_originals, parts_by_original, strict=True)
+                for i, parts in zip(originals, parts_by_original, strict=True)
             ]
             yield (
                 method.name,
                 HyperparameterSearch(
-                    trials=tuple(trials), joint=len(names) > 1, guide=guide, tuned=method.tuning != "defaults"
+                    trials=tuple(trials), joint=len(names) > 1, tuned=method.tuning != "defaults", **shared
                 ),
             )
             return
@@ -294,16 +325,18 @@ class Sweep:
             trials = [
                 # All configurations of a later step resume from the same stored model after the earlier steps.
                 self.make_trial(method, steps, parts, index=i, save_checkpoints=level > 0, **common)
-                for i, parts in zip(self.config.tuning_originals, parts_by_original, strict=True)
+                for i, parts in zip(originals, parts_by_original, strict=True)
             ]
-            yield name, HyperparameterSearch(trials=tuple(trials), guide=guide)
+            yield name, HyperparameterSearch(trials=tuple(trials), **shared)
 
-    def _tune_next_step(self, states: Sequence[MethodProgress], forget: ForgetSet, backend: SearchBackend) -> None:
+    def _tune_next_step(
+        self, states: Sequence[MethodProgress], tuning_sets: Sequence[ForgetSet], backend: SearchBackend
+    ) -> None:
         """Run the searches of the next level of these methods, and choose."""
         requested = [
             (state, name, search, search.key(self.store))
             for state in states
-            for name, search in self.list_searches(state, forget)
+            for name, search in self.list_searches(state, tuning_sets)
         ]
         # Methods and selections that need the same search share its key: it is run once.
         searches = {key: search for _, _, search, key in requested}
@@ -354,10 +387,10 @@ class Sweep:
                     # A configuration that both selections chose is one row, with "oracle blind".
                     was_chosen = level < len(state.chosen) and result is state.chosen[level]
                     for trial in result["trials"]:
-                        identity = (state.method.name, state.method.variant, level, name, trial)
+                        identity = (state.method.name, state.method.variant, state.tuning, level, name, trial)
                         if identity not in rows:
                             rows[identity] = read_row(trial) | identity_columns(
-                                state.method, len(state.steps), "", level + 1, number
+                                state.method, len(state.steps), "", level + 1, number, state.tuning
                             )
                         row = rows[identity]
                         row["select"] = (
@@ -388,6 +421,8 @@ class Sweep:
                 planned.append((trial, identity_columns(reference, 0, "", 0, 0)))
         for state in (state for state in states if not state.end_reason):
             for index in self.config.get_judged_originals(draws_labels=state.method.draws_labels):
+                if state.tuning not in {UNTUNED, self.config.find_tuning(index)}:
+                    continue
                 parts = self.split(state.method, forget, index)
                 whole = self.make_trial(
                     state.method, state.steps, parts, index=index, save_model=self.config.dynamics, **common
@@ -395,7 +430,7 @@ class Sweep:
                 # With --dynamics each prefix of a sequence is a row, else the whole sequence alone.
                 first = 1 if self.config.dynamics else len(state.steps)
                 for number in range(first, len(state.steps) + 1):
-                    columns = identity_columns(state.method, len(state.steps), state.select, number, 0)
+                    columns = identity_columns(state.method, len(state.steps), state.select, number, 0, state.tuning)
                     planned.append((whole.truncate(number), columns))
         return planned
 

@@ -19,13 +19,18 @@ A configuration that diverged on every original is never selected. Oracles of th
 rule: sweeps judge by them, and the ToW of every configuration is stored; blind does not read it.
 
 A sampler that learns from an objective must learn from the objective of the selection it serves; otherwise the
-oracle-free selection would choose among configurations that the oracle pointed at. So `tpe` searches once for each
-selection; `random` and `grid` use neither objective, and one search serves both. Every configuration is stored: a
-search resumes where it was stopped.
+oracle-free selection would choose among configurations that the oracle pointed at. So `refine` and `tpe` search once
+for each selection; `random` and `grid` use neither objective, and one search serves both. Every configuration is
+stored: a search resumes where it was stopped.
 
-`random` and `grid` do not learn, so all their configurations are known before the first is evaluated. Such a search
-consists of exactly those, whatever else is stored: the result of a sweep does not depend on other sweeps, and all its
-methods choose among equally many. `tpe` learns, and starts from everything that is stored.
+`random` and `grid` do not learn, so all their configurations are known before the first is evaluated; those of `refine`
+follow from the results before them. Such a search consists of exactly those, whatever else is stored: the result of a
+sweep does not depend on other sweeps, and all its methods choose among equally many. `tpe` starts from everything that
+is stored.
+
+What is drawn is named by the algorithms and the tuning alone: one algorithm tries the same configurations in every
+variant, level and selection, so that a comparison of two variants does not compare two draws. Only what `refine` and
+`tpe` add after their first configurations differs, since it follows results.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -45,10 +50,11 @@ from memscore.training.precision import require_precision
 from unlearn.algorithms import get_algorithm
 from unlearn.oracles import TrialData
 from unlearn.search_space import Choice, Domain, Integer, LogUniform, is_at_boundary
-from unlearn.trials.config import Row, Step, TrialConfig, trial_key
+from unlearn.trials.config import Params, Row, Step, TrialConfig, trial_key
 from unlearn.trials.runner import run_trial
 from unlearn.trials.setup import UnlearningContext
-from unlearn.tuning.config import Sampler, Selection, SweepConfig
+from unlearn.tuning.config import Selection, SweepConfig
+from unlearn.tuning.refinement import count_design, draw_design, propose
 
 SEARCH_MEASURES = ("class-matched", "held-out-accuracy", "kept-class-accuracy", "tow")
 """Measures of a configuration; their values on validation are read, none on test."""
@@ -71,12 +77,16 @@ class HyperparameterSearch:
         trials: one for each original of the tuning; the parameters of the last step are searched.
         joint: whether those of all steps are searched at once; they are then named 1.lr, 2.lr, ...
         guide: the selection whose objective guides the sampler; "" where the sampler does not learn.
+        plans: whether the sampler plans its configurations, and so takes no other stored ones.
+        tuning: number of the tuning; each has draws of its own.
         tuned: whether anything is searched; otherwise the defaults are the only configuration.
     """
 
     trials: tuple[TrialConfig, ...]
     joint: bool = False
     guide: Selection | Literal[""] = ""
+    plans: bool = True
+    tuning: int = 0
     tuned: bool = True
 
     @property
@@ -103,9 +113,19 @@ class HyperparameterSearch:
             values[name] = next(option.default for option in options if option.name == field)
         return values
 
+    @property
+    def stream(self) -> str:
+        """Name of the random stream: the searched algorithms, and the tuning."""
+        steps = self.trials[0].steps if self.joint else self.trials[0].steps[-1:]
+        return f"{'>'.join(step.algorithm for step in steps)}/{self.tuning}"
+
     def make_trials(self, values: Values) -> tuple[TrialConfig, ...]:
         """Make the trials of one configuration."""
         return tuple(set_params(trial, values, joint=self.joint) for trial in self.trials)
+
+    def folder_key(self, store: Store) -> str:
+        """The key of the folder of results, which searches that plan their configurations share among guides."""
+        return (replace(self, guide="") if self.plans else self).key(store)
 
     def key(self, store: Store) -> str:
         """Hash everything but the values that a result depends on, and the searched parameters; 64 hex digits."""
@@ -132,6 +152,11 @@ def get_search_space(step: Step) -> dict[str, Domain]:
     # A user's own config may have none: then nothing is searched.
     space: dict[str, Domain] = getattr(get_algorithm(step.algorithm).config, "SPACE", {})
     return space
+
+
+def has_free_params(names: Sequence[str], fixed: Callable[[str], Params]) -> bool:
+    """Report whether any of these algorithms has a parameter to search, besides its fixed ones."""
+    return any(get_free_space(Step(algorithm=name, params=fixed(name), rows=())) for name in names)
 
 
 def set_params(trial: TrialConfig, values: Values, *, joint: bool) -> TrialConfig:
@@ -173,7 +198,7 @@ def evaluate_config(search: HyperparameterSearch, values: Values, trial_data: Tr
     }
     store = open_visible_store(search.trials[0].store)
     record = encode_record({"values": values, **result})
-    store.folder.publish(f"{ATTEMPTS_FOLDER}/{search.key(store)}/{hash_record(values)}.json", record)
+    store.folder.publish(f"{ATTEMPTS_FOLDER}/{search.folder_key(store)}/{hash_record(values)}.json", record)
     return result | {"objective": result[OBJECTIVE[search.guide]]}
 
 
@@ -182,7 +207,7 @@ def read_config_results(store: Store, search: HyperparameterSearch, trials: Cont
 
     `trials` are the keys of stored rows: a configuration with a missing row (a quarantined one) is evaluated again.
     """
-    records = read_records(store.folder, f"{ATTEMPTS_FOLDER}/{search.key(store)}").values()
+    records = read_records(store.folder, f"{ATTEMPTS_FOLDER}/{search.folder_key(store)}").values()
     results = [result for result in records if all(trial in trials for trial in result["trials"])]
     return [result | {name: float("nan") for name in ("tow", "blind") if result[name] is None} for result in results]
 
@@ -241,7 +266,7 @@ class SearchBackend(Protocol):
         shared: Any,
         on_result: Callable[[Search, Values, Any], None],
         *,
-        sampler: Sampler,
+        sampler: Literal["random", "tpe"],
         seed: int,
     ) -> None:
         """Call fn(search.job, values, shared) for values of each search's space, and on_result for each result."""
@@ -263,33 +288,19 @@ def run_searches(
     -> results, in the order of their draws, or in one that does not depend on when each was evaluated; and a line for
     each configuration that failed.
     """
-    store, sampler = context.store, config.sampler
-    # 1. What is stored: a configuration counts only while all its rows exist.
-    trials = set(list_trials(store))
+    store = context.store
+    # 1. What is stored: a configuration counts only while all its rows exist. Searches that differ in their guide alone
+    # share what they evaluate.
+    trials, folders = set(list_trials(store)), {key: search.folder_key(store) for key, search in searches.items()}
+    owners = {folder: searches[key] for key, folder in folders.items()}
     results = {
-        name: deduplicate_results(read_config_results(store, search, trials)) for name, search in searches.items()
+        folder: deduplicate_results(read_config_results(store, search, trials)) for folder, search in owners.items()
     }
-    requests = [build_search(search, name, config.budget, results[name]) for name, search in searches.items()]
-    # The backend knows a search by its name, the caller by its key.
-    keys = {request.name: key for request, key in zip(requests, searches, strict=True)}
-    order: dict[str, Sequence[Mapping[str, Any]]] = {}
-    # 2. Without learning all configurations are known: keep exactly those, whatever else is stored.
-    if sampler != "tpe":
-        requests = [
-            fix_configs(request, backend.enumerate_configs(request, sampler=sampler, seed=config.seed))
-            for request in requests
-        ]
-        planned = {keys[request.name]: {hash_record(values) for values, _ in request.evaluated} for request in requests}
-        results = {
-            name: [result for result in search_results if hash_record(result["values"]) in planned[name]]
-            for name, search_results in results.items()
-        }
-        order = {keys[request.name]: request.initial for request in requests}
-        # The points of a grid are all in `initial`, so nothing is drawn.
-        sampler = "random"
-    # 3. Evaluate what is missing; each result is stored by the worker, so an interrupted search resumes here.
-    requests = [request for request in requests if len(request.evaluated) < request.budget]
-    total, done, failed = sum(request.budget - len(request.evaluated) for request in requests), 0, []
+    requests = {
+        folder: build_search(search, folder, config.budget, results[folder]) for folder, search in owners.items()
+    }
+    folder_by_name = {request.name: folder for folder, request in requests.items()}
+    done, total, failed = 0, sum(request.budget for request in requests.values()), []
 
     def on_result(request: Search, values: Values, result: dict[str, Any] | Failure) -> None:
         nonlocal done
@@ -298,25 +309,86 @@ def run_searches(
             outcome = f"failed: {result.error}"
             failed.append(f"{request.name} {format_values(values)} failed: {result.error}")
         else:
-            results[keys[request.name]].append({"values": values, **result})
+            results[folder_by_name[request.name]].append({"values": values, **result})
             outcome = f"tow {result['tow']:.3f}" + f", {result['diverged']} diverged" * bool(result["diverged"])
-        progress(done, total, f"{request.name} {format_values(values)}: {outcome}")
+        progress(done, max(done, total), f"{request.name} {format_values(values)}: {outcome}")
 
-    if requests:
-        require_precision(store.manifest.precision, next(iter(searches.values())).trials[0].device)
-        backend.search(evaluate_config, requests, context.trial_data, on_result, sampler=sampler, seed=config.seed)
-    # 4. Put the results into an order that does not depend on which came first.
-    return {
-        name: deduplicate_results(search_results, order.get(name, ())) for name, search_results in results.items()
-    }, failed
+    def evaluate(requests: Sequence[Search], sampler: Literal["random", "tpe"]) -> None:
+        """Evaluate what is missing; each result is stored by the worker, so an interrupted search resumes here."""
+        nonlocal done
+        done += sum(len(request.evaluated) for request in requests)
+        if missing := [request for request in requests if len(request.evaluated) < request.budget]:
+            require_precision(store.manifest.precision, next(iter(searches.values())).trials[0].device)
+            backend.search(evaluate_config, missing, context.trial_data, on_result, sampler=sampler, seed=config.seed)
+
+    if config.sampler == "tpe":
+        evaluate(list(requests.values()), "tpe")
+        return {key: deduplicate_results(results[folder]) for key, folder in folders.items()}, failed
+    # 2. Other samplers plan exactly the configurations of a search, whatever else is stored: all at once, or in rounds,
+    # each of which follows from the results before it.
+    plans: dict[str, list[Values]] = {key: [] for key in searches}
+    while True:
+        batches = {
+            key: plan_configs(search, requests[folders[key]], config, plans[key], results[folders[key]], backend)
+            for key, search in searches.items()
+        }
+        merged: dict[str, dict[str, Values]] = {}
+        for key, batch in batches.items():
+            plans[key] += batch
+            if batch:
+                merged.setdefault(folders[key], {}).update((hash_record(values), values) for values in batch)
+        if not merged:
+            break
+        evaluate(
+            [fix_configs(requests[folder], list(batch.values()), results[folder]) for folder, batch in merged.items()],
+            "random",
+        )
+    # 3. Put the results into an order that does not depend on which came first.
+    return {key: select_planned(results[folder], plans[key]) for key, folder in folders.items()}, failed
+
+
+def select_planned(results: Sequence[ConfigResult], plan: Sequence[Values]) -> list[ConfigResult]:
+    """Select the results of the planned configurations, in their order; without those that failed."""
+    by_values = {hash_record(result["values"]): result for result in results}
+    return [by_values[key] for key in map(hash_record, plan) if key in by_values]
+
+
+def plan_configs(
+    search: HyperparameterSearch,
+    request: Search,
+    config: SweepConfig,
+    planned: Sequence[Values],
+    results: Sequence[ConfigResult],
+    backend: SearchBackend,
+) -> list[Values]:
+    """Plan the configurations that follow those already planned; none where the budget is used up.
+
+    A configuration that failed, and so has no result, counts as the worst.
+    """
+    if config.sampler != "refine":
+        # Without learning all are known at once.
+        return (
+            [] if planned else backend.enumerate_configs(request, sampler=config.sampler, seed=config.seed)  # type: ignore[arg-type]
+        )
+    if not planned:
+        n_design = min(request.budget, count_design(len(search.space)))
+        drawn = draw_design(search.space, n_design - 1, config.seed, search.stream)
+        # Of a space with few values the design may draw one twice.
+        return list({hash_record(values): values for values in (search.defaults, *drawn)}.values())
+    if not search.space or len(planned) >= request.budget:
+        return []
+    objectives = {hash_record(result["values"]): result[OBJECTIVE[search.guide]] for result in results}
+    history = [(values, objectives.get(hash_record(values), float("nan"))) for values in planned]
+    proposal = propose(search.space, history, config.seed, search.stream)
+    return [] if proposal is None else [proposal]
 
 
 def build_search(search: HyperparameterSearch, key: str, budget: int, stored: Sequence[ConfigResult]) -> Search:
     """Build the request of a search to a search backend."""
     first_trial, space = search.trials[0], search.space
     return Search(
-        # The backend seeds the draws with this name.
         name=f"{'>'.join(step.algorithm for step in first_trial.steps)} {key[:6]}",
+        stream=search.stream,
         space=to_domains(space),
         budget=budget if space else 1,
         job=search,
@@ -325,11 +397,12 @@ def build_search(search: HyperparameterSearch, key: str, budget: int, stored: Se
     )
 
 
-def fix_configs(request: Search, values: Sequence[Values]) -> Search:
-    """Fix the configurations of a request, so that none is left to draw; stored others are left out."""
-    planned = {hash_record(config) for config in values}
-    stored = [(config, objective) for config, objective in request.evaluated if hash_record(config) in planned]
-    return replace(request, initial=values, evaluated=stored, budget=len(values))
+def fix_configs(request: Search, values: Sequence[Values], results: Sequence[ConfigResult]) -> Search:
+    """Fix the configurations of a request, so that none is left to draw; those with a result are evaluated already."""
+    stored = {hash_record(result["values"]) for result in results}
+    # The objective of a fixed configuration is not read.
+    evaluated = [(config, 0.0) for config in values if hash_record(config) in stored]
+    return replace(request, initial=values, evaluated=evaluated, budget=len(values))
 
 
 def to_domains(space: dict[str, Domain]) -> dict[str, tuple[Any, ...]]:

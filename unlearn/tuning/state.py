@@ -9,6 +9,9 @@ from unlearn.tuning.config import Selection
 from unlearn.tuning.methods import Method
 from unlearn.tuning.search import ConfigResult
 
+UNTUNED = -1
+"""Number of the tuning in rows of methods without parameters that are chosen."""
+
 
 @dataclass(kw_only=True)
 class MethodProgress:
@@ -17,6 +20,7 @@ class MethodProgress:
     Attributes:
         method: the method.
         select: the selection rule.
+        tuning: number of the tuning, UNTUNED where nothing is searched.
         steps: algorithm and parameters of each level that was chosen.
         chosen: the chosen result of each level.
         searches: the results it chose among: level from 0, algorithm, results.
@@ -26,6 +30,7 @@ class MethodProgress:
 
     method: Method
     select: Selection
+    tuning: int = UNTUNED
     steps: list[tuple[str, Params]] = field(default_factory=list)
     chosen: list[ConfigResult] = field(default_factory=list)
     searches: list[tuple[int, str, list[ConfigResult]]] = field(default_factory=list)
@@ -52,7 +57,7 @@ class SweepResult:
         tuning_rows: rows of all tuning trials, with the method, level and configuration that each belongs to.
         judged_rows: rows of the judged trials: of every method, of the oracle and of the original.
         failed: a line for each trial without a row.
-        tuning_set: the forget set that parameters were chosen on.
+        tuning_sets: the forget sets that parameters were chosen on, one of each tuning.
         judged_set: the forget set that methods were judged on.
         notes: notes on the options for a reader of the results.
     """
@@ -61,7 +66,7 @@ class SweepResult:
     tuning_rows: list[Row]
     judged_rows: list[Row]
     failed: list[str]
-    tuning_set: ForgetSet
+    tuning_sets: list[ForgetSet]
     judged_set: ForgetSet
     notes: tuple[str, ...] = ()
 
@@ -75,11 +80,12 @@ def explain_no_choice(step: int, searches: Sequence[Sequence[ConfigResult]]) -> 
     return f"no configuration at step {step} can be chosen: {n_diverged} of {len(results)} diverged on every original"
 
 
-def identity_columns(method: Method, levels: int, select: str, level: int, attempt: int) -> Row:
+def identity_columns(method: Method, levels: int, select: str, level: int, attempt: int, tuning: int = UNTUNED) -> Row:
     """Return the columns that identify a row in a sweep.
 
     `levels` is the number of chosen steps of its sequence, 0 for the oracle and theta_o; `level` is the step of the
-    row, counted from 1; `attempt` is the number of the configuration in its search.
+    row, counted from 1; `attempt` is the number of the configuration in its search; `tuning` is the number of the
+    tuning, UNTUNED where no parameter is chosen.
     """
     return {
         "contender": method.name,
@@ -88,4 +94,5 @@ def identity_columns(method: Method, levels: int, select: str, level: int, attem
         "level": level,
         "levels": levels,
         "attempt": attempt,
+        "tuning": tuning,
     }

@@ -132,9 +132,11 @@ def describe_automatic_plans(result: SweepResult) -> list[str]:
 def list_remarks(result: SweepResult) -> list[str]:
     """List remarks that a reader of the tables needs."""
     remarks = [*result.failed, *result.notes]
-    shared = len(set(result.tuning_set.rows) & set(result.judged_set.rows))
+    first = result.tuning_sets[0]
+    tuned_rows = {row for tuning_set in result.tuning_sets for row in tuning_set.rows}
+    shared = len(tuned_rows & set(result.judged_set.rows))
     remarks.append(
-        f"parameters were chosen on {result.tuning_set.name} "
+        f"parameters were chosen on {first.name} "
         + (
             "(no example of it is reported on)"
             if not shared

@@ -31,12 +31,12 @@ from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import SWEEPS_FOLDER
 from unlearn.tuning.runner import check_matched_classes, check_methods
 from unlearn.tuning.search import SEARCH_MEASURES, HyperparameterSearch, SearchBackend, run_searches, select_config
-from unlearn.tuning.state import explain_no_choice
-from unlearn.tuning.tuning_set import select_tuning_set
+from unlearn.tuning.state import UNTUNED, explain_no_choice
+from unlearn.tuning.tuning_set import select_tuning_set, select_tuning_sets
 
 TUNE_SEEDS = 2
 """Originals that --tune chooses on; a sweep has as many by default."""
-SELECTION_NOTES = {"oracle": "an upper bound: it needs retrained models", "blind": "possible without retrained models"}
+SELECTION_NOTES = {"oracle": "it needs retrained models", "blind": "possible without retrained models"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,6 +110,7 @@ def make_sweep_config(trials: PreparedTrials) -> SweepConfig:
         variants=("vanilla",),
         budget=max(request.tune, 1),
         select=request.select,
+        tunings=1,
         tune_seeds=TUNE_SEEDS,
         seeds=request.seeds,
         seed=request.seed,
@@ -168,7 +169,8 @@ def make_search(trials: PreparedTrials, forget: ForgetSet, device: str) -> Hyper
                 device=device,
             )
             for index in list_tuning_originals(trials)
-        )
+        ),
+        guide=request.select,
     )
 
 
@@ -241,11 +243,20 @@ def take_from_sweep(trials: PreparedTrials) -> PreparedTrials:
     if not store.folder.exists(f"{path}/chosen.json"):
         raise ValueError(f"--from-sweep {request.from_sweep}: that sweep has not ended; run it again to continue it")
     record, options = read_record(store.folder, f"{path}/chosen.json"), read_record(store.folder, f"{path}/sweep.json")
-    # 1. The choice. With parts or rounds it is of several steps, which one trial does not have.
+    if "tunings" not in record:
+        raise ValueError(
+            f"--from-sweep {request.from_sweep}: that sweep was made by a version whose draws are not used any more; "
+            "run it again with another --name"
+        )
+    # 1. The choice of the first tuning: each chooses on a set of its own, so none of them can be called the best. With
+    # parts or rounds it is of several steps, which one trial does not have.
     choices = {
         entry["contender"]: entry
         for entry in record["chosen"]
-        if entry["variant"] == "vanilla" and entry["select"] == request.select and entry["steps"]
+        if entry["variant"] == "vanilla"
+        and entry["select"] == request.select
+        and entry["tuning"] in {UNTUNED, 0}
+        and entry["steps"]
     }
     if trials.algorithm not in choices:
         validate_choice(f"choice by {request.select} of {path} without parts and rounds", trials.algorithm, choices)
@@ -259,7 +270,7 @@ def take_from_sweep(trials: PreparedTrials) -> PreparedTrials:
         **restore_tuples(options),
     )
     # 2. What it was made on. The stored sweep names its set, and the same options draw the same rows again.
-    other, name = select_tuned_rows(config), record["tuned_on"]["forget_set"]
+    other, name = select_tuned_rows(config), record["tunings"][0]["forget_set"]
     judged = context.select_forget_set(lambda: zero_embeddings(context.splits))
     if shared := len(set(other) & set(judged.rows)):
         raise ValueError(
@@ -267,7 +278,7 @@ def take_from_sweep(trials: PreparedTrials) -> PreparedTrials:
             f"{format_count(len(judged.rows), 'example')} of {judged.name}; name a forget set without them"
         )
     # 3. Originals that the sweep did not tune on.
-    start = config.tune_seeds
+    start = config.tuning_originals.stop
     return replace(
         trials,
         params=values,
@@ -275,7 +286,8 @@ def take_from_sweep(trials: PreparedTrials) -> PreparedTrials:
         notes=(
             *trials.notes,
             f"parameters of the sweep {request.from_sweep}, chosen by {request.select} "
-            f"({SELECTION_NOTES[request.select]}) on {name} and originals 0 to {start - 1}, none of which is reported: "
+            f"({SELECTION_NOTES[request.select]}) in its first tuning, on {name} and originals 0 to "
+            f"{config.tune_seeds - 1}, none of which is reported: "
             f"{format_params(values)}",
         ),
     )
@@ -295,4 +307,4 @@ def select_tuned_rows(config: SweepConfig) -> tuple[int, ...]:
         key = compute_job_key(store, OriginalJob(store=store.url, index=0))
         return read_embeddings(store, key) if store.has_outputs(key) else zero_embeddings(context.splits)
 
-    return select_tuning_set(config, context, context.select_forget_set(read_first), read_first).rows
+    return select_tuning_sets(config, context, context.select_forget_set(read_first), read_first)[0].rows

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from memscore.data.splits import Splits
+from memscore.seeds import generator
+from memscore.units import format_count
 from unlearn.forget_sets import ForgetSet, SizeTooLargeError, find_score_name, parse_classes, select_forget_set
 from unlearn.meta.partition import mean_score
 from unlearn.trials.forgotten_copies import describe_held_out_copies, find_retained_copies
@@ -13,19 +15,48 @@ from unlearn.trials.setup import UnlearningContext
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import Method
 
+LEFT_OUT_SHARES = (1 / 3, 1 / 6, 0.0)
+"""Shares of the examples that a tuning does not select from, the first that leaves enough."""
 SAME = "same"
 """Value of --tune-forget for tuning on the judged forget set itself."""
 
 
-def select_tuning_set(
+def select_tuning_sets(
     config: SweepConfig, context: UnlearningContext, judged_set: ForgetSet, embeddings: Callable[[], np.ndarray]
+) -> list[ForgetSet]:
+    """Select the forget set of each tuning; see select_tuning_set.
+
+    With several tunings a random third of the other examples is left out of each, so that their sets differ; a smaller
+    share, or none, where the bank has too few examples for that. A set that the user names is that of every tuning.
+    """
+    if config.tunings == 1 or config.tune_forget:
+        return [select_tuning_set(config, context, judged_set, embeddings)] * config.tunings
+    for share in LEFT_OUT_SHARES:
+        try:
+            return [
+                select_tuning_set(config, context, judged_set, embeddings, tuning, share)
+                for tuning in range(config.tunings)
+            ]
+        except SizeTooLargeError:
+            if not share:
+                raise
+    raise AssertionError
+
+
+def select_tuning_set(
+    config: SweepConfig,
+    context: UnlearningContext,
+    judged_set: ForgetSet,
+    embeddings: Callable[[], np.ndarray],
+    tuning: int = 0,
+    left_out: float = 0.0,
 ) -> ForgetSet:
     """Select the forget set that parameters are chosen on.
 
     A set of the same kind without an example of the judged one, unless --tune-forget names one; for classes as many
     others, those that follow; the judged set itself where a user's list or a change of the data leaves no other, or
-    where --tune-forget is "same". `embeddings` is [n_train, E] of the first original. Raises ValueError if there is no
-    other set of that size.
+    where --tune-forget is "same". `embeddings` is [n_train, E] of the first original; `left_out` is the share of the
+    other examples that this tuning does not select from. Raises ValueError if there is no other set of that size.
     """
     spec, splits = config.tune_forget, context.splits
     kind, _, part = context.forget.partition(":")
@@ -33,11 +64,11 @@ def select_tuning_set(
     if spec == SAME or (not spec and (context.injected or kind in {"id", "ids"})):
         return judged_set
     # A set that the user names may overlap the judged one; the tables say by how much.
-    excluded = () if spec else judged_set.rows
+    excluded = () if spec else (*judged_set.rows, *draw_left_out(config.seed, tuning, left_out, len(splits.train)))
     try:
         # Excluding rows leaves no example of a class, so other classes are taken instead.
         if not spec and kind == "class":
-            spec = next_classes(part, splits)
+            spec = next_classes(part, splits, tuning)
         tuning_set = context.complete(
             select_forget_set(
                 spec or context.forget,
@@ -63,10 +94,17 @@ def select_tuning_set(
         raise kind_of_error(message) from None
 
 
-def next_classes(part: str, splits: Splits) -> str:
+def draw_left_out(seed: int, tuning: int, share: float, n: int) -> tuple[int, ...]:
+    """Draw the rows that a tuning does not select from: each of n with this probability."""
+    drawn = generator(seed, "tuning-set", index=tuning).random(n) < share
+    return tuple(np.flatnonzero(drawn).tolist())
+
+
+def next_classes(part: str, splits: Splits, tuning: int = 0) -> str:
     """Choose as many classes as class:`part` has: those that follow, and none of its own.
 
-    class:4 after class:3; class 0 follows the last class. Raises ValueError if fewer classes are left.
+    class:4 after class:3; class 0 follows the last class. Each further tuning takes those that follow, starting over
+    where none is left. Raises ValueError if fewer classes are left.
     """
     classes, n = parse_classes(part, splits), splits.n_classes
     following = [(max(classes) + step) % n for step in range(1, n)]
@@ -75,22 +113,39 @@ def next_classes(part: str, splits: Splits) -> str:
         raise ValueError(
             f"class:{part} leaves {len(remaining)} of {n} classes, and another set like it has {len(classes)}"
         )
-    return f"class:{','.join(map(str, remaining[: len(classes)]))}"
+    chosen = [remaining[(tuning * len(classes) + step) % len(remaining)] for step in range(len(classes))]
+    return f"class:{','.join(map(str, chosen))}"
 
 
 def describe_score_difference(
-    spec: str, tuning_set: ForgetSet, judged_set: ForgetSet, read_score: Callable[[str], np.ndarray]
+    spec: str, tuning_sets: Sequence[ForgetSet], judged_set: ForgetSet, read_score: Callable[[str], np.ndarray]
 ) -> str:
-    """Describe the mean score of both forget sets, which differ most in small data sets.
+    """Describe the mean score of all forget sets, which differ most in small data sets.
 
-    "" if no score selects them, or if both sets are the same.
+    "" if no score selects them, or if all sets are the same.
     """
     score = find_score_name(spec)
-    if not score or tuning_set.rows == judged_set.rows:
+    if not score or all(tuning_set.rows == judged_set.rows for tuning_set in tuning_sets):
         return ""
     values = read_score(score)
-    tuning_mean, judged_mean = (mean_score(values, forget_set.rows) for forget_set in (tuning_set, judged_set))
-    return f"mean {score}: {tuning_mean:.3f} of what parameters are chosen on, {judged_mean:.3f} of what is reported"
+    means = sorted({f"{mean_score(values, tuning_set.rows):.3f}" for tuning_set in tuning_sets})
+    tuning_means = means[0] if len(means) == 1 else f"{means[0]} to {means[-1]}"
+    return (
+        f"mean {score}: {tuning_means} of what parameters are chosen on, {mean_score(values, judged_set.rows):.3f} of "
+        "what is reported"
+    )
+
+
+def describe_shared_examples(tuning_sets: Sequence[ForgetSet]) -> str:
+    """Describe how many examples the sets of several tunings have in common; "" for a single tuning."""
+    if len(tuning_sets) == 1:
+        return ""
+    shared = len(set.intersection(*(set(tuning_set.rows) for tuning_set in tuning_sets)))
+    size = max(len(tuning_set.rows) for tuning_set in tuning_sets)
+    return (
+        f"{len(tuning_sets)} tunings, each with draws and originals of its own; their forget sets of "
+        f"{format_count(size, 'example')} have {shared} in common"
+    )
 
 
 def describe_copies_of_sets(context: UnlearningContext, *forget_sets: ForgetSet) -> list[str]:

@@ -62,7 +62,7 @@ class RecordingPool(SerialPool):
 
 
 def make_config(store):
-    return tiny.make_config("neggrad-plus", store=store.url, size=SIZE, seeds=2)
+    return tiny.make_config("neggrad-plus", store=store.url, size=SIZE, seeds=2, tunings=1)
 
 
 def make_runner(pool):
@@ -131,7 +131,7 @@ def test_a_round_forgets_nothing_twice_and_goes_on_from_the_round_before(lab):
 
 def test_no_round_takes_what_parameters_were_chosen_on(lab):
     _, result, pool = lab
-    chosen_on = set(result.sweeps["tuning"].tuning_set.rows)
+    chosen_on = {row for one in result.sweeps["tuning"].tuning_sets for row in one.rows}
     assert len(chosen_on) == SIZE
     assert all(chosen_on.isdisjoint(find_trial(pool, arm, index, 2).forget) for arm in ARM_LABELS for index in (1, 2))
 
@@ -218,7 +218,9 @@ def test_a_walk_without_enough_examples_left_ends(lab):
 def test_more_rounds_than_there_are_examples_are_refused_before_anything_is_trained(lab):
     bank, _, _ = lab
     pool = RecordingPool()
-    with pytest.raises(ValueError, match=r"--size 15: 16 rounds and a set .* take 255 of the 240 .* use 14 or less"):
+    with pytest.raises(
+        ValueError, match=r"--size 15: 16 rounds and the sets .* up to 270 of the 240 .* use 13 or less"
+    ):
         run(make_config(bank.store), make_runner(pool), rounds=16)
     assert not pool.done
 

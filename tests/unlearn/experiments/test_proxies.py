@@ -22,7 +22,14 @@ def banks(tmp_path_factory):
 
 
 def make_options(banks, **more):
-    defaults = {"size": 9, "algorithms": ("finetune",), "proxies": ("holdout",), "other": banks[1], "seeds": 1}
+    defaults = {
+        "size": 9,
+        "algorithms": ("finetune",),
+        "proxies": ("holdout",),
+        "other": banks[1],
+        "seeds": 1,
+        "tunings": 1,
+    }
     return defaults | more
 
 

@@ -56,7 +56,7 @@ def test_after_each_step_every_part_has_its_accuracy_whatever_the_order(lab):
     for variant, first in zip(ORDERS, ("low", "high"), strict=True):
         for level in (1, 2, 3):
             step_rows = select_rows(rows, variant=variant, level=level)
-            assert [row["index"] for row in step_rows] == [1, 2]
+            assert [(row["index"], row["tuning"]) for row in step_rows] == [(2, 0), (3, 1)]
             assert all(0 <= row[f"right_{name}"] <= 1 for row in step_rows for name in SETS)
         for row in select_rows(rows, variant=variant, level=1):
             assert row["n_forget"] == 5

@@ -4,18 +4,19 @@ import io
 
 from rich.console import Console
 
+from memscore.statistics.means import estimate_mean
 from tests.fixtures.populations import make_population
 from unlearn.measures.epsilon import epsilon
 from unlearn.trials.prepare import TrialResults
 from unlearn.trials.request import TrialRequest
-from unlearn.trials.tables import format_mean, list_remarks, mean_with_interval, print_trials
+from unlearn.trials.tables import format_mean, list_remarks, print_trials
 
 
 def test_intervals_over_seeds():
     assert format_mean([0.5]) == "0.500"
     assert format_mean([float("nan")]) == "-"
     assert format_mean([0.5, 0.5, float("nan")]) == "0.500 ±0.000 (n=2)"
-    interval = mean_with_interval([0.0, 1.0, float("nan")])
+    interval = estimate_mean([0.0, 1.0, float("nan")])
     assert (interval.value, round(interval.hi, 3)) == (0.5, 6.853)  # 12.706 sd / sqrt 2
 
 

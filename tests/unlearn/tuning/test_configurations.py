@@ -80,8 +80,7 @@ def test_a_sampler_that_learns_hunts_once_for_each_selection(store):
     assert sorted(config.job.guide for config in backend.searches[0]) == ["blind", "oracle"]
     by_select = {state.select: {config["values"]["lr"] for config in state.searches[0][2]} for state in result.states}
     assert len(backend.configs) == 4
-    assert by_select["oracle"] != by_select["blind"]  # beside the defaults, which are first in both
-    assert by_select["oracle"] & by_select["blind"]
+    assert by_select["oracle"] == by_select["blind"]  # until the sampler has learnt, both try the same
 
 
 def test_given_parameters_leave_the_space_and_stay_as_given(store, plain):

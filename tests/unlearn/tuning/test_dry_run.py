@@ -86,7 +86,7 @@ def test_a_dry_run_of_a_sweep_writes_nothing(store, capsys, fixed_times, forget)
 
 def test_a_dry_run_of_an_experiment_adds_its_sweeps_and_names_what_is_not_counted(store, capsys, fixed_times):
     before = list_files(store)
-    words = ["--size", "12", "--algorithms", "finetune", "salun", "--dry-run", "--seeds", "1"]
+    words = ["--size", "12", "--algorithms", "finetune", "salun", "--dry-run", "--seeds", "1", "--tunings", "1"]
     assert experiment.main(["rum", store, *words]) == 0
     output = capsys.readouterr().out
     assert "finetune" in output

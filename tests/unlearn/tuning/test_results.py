@@ -86,7 +86,7 @@ def make_result(*states, rows=ROWS, tuning_rows=(), failed=(), tuned=(1, 2, 3), 
         tuning_rows=list(tuning_rows),
         judged_rows=list(rows),
         failed=list(failed),
-        tuning_set=ForgetSet(name="theirs", rows=tuned),
+        tuning_sets=[ForgetSet(name="theirs", rows=tuned)],
         judged_set=ForgetSet(name="mine", rows=reported),
         notes=notes,
     )

@@ -48,8 +48,8 @@ def test_a_set_that_is_both_tuned_and_reported_has_the_oracles_of_both(store):
 
 def test_what_is_reported_had_no_part_in_the_choice(plain):
     _, result, _ = plain
-    assert not set(result.tuning_set.rows) & set(result.judged_set.rows)
-    assert len(result.tuning_set.rows) == len(result.judged_set.rows) == 12
+    assert not set(result.tuning_sets[0].rows) & set(result.judged_set.rows)
+    assert len(result.tuning_sets[0].rows) == len(result.judged_set.rows) == 12
     tuned, judged = ({row["index"] for row in rows} for rows in (result.tuning_rows, result.judged_rows))
     assert (tuned, judged) == ({0}, {1, 2})
     assert {row["n_forget"] for row in result.judged_rows} == {12}
@@ -62,7 +62,7 @@ def test_what_is_reported_had_no_part_in_the_choice(plain):
 def test_the_reported_set_may_be_asked_for(store):
     sweep = prepare_sweep(make_config(store, tune_forget="same"))
     result = sweep.run(InOrder(), RecordingSearch(), "cpu")
-    assert result.tuning_set.rows == result.judged_set.rows
+    assert result.tuning_sets[0].rows == result.judged_set.rows
     assert {row["index"] for row in result.tuning_rows}.isdisjoint({row["index"] for row in result.judged_rows})
 
 
@@ -70,7 +70,7 @@ def test_a_class_is_chosen_on_the_next_one(store):
     sweep, result = run_sweep(make_config(store, forget="class:9", algorithms=("neggrad-plus",), seeds=1))
     labels = sweep.context.splits.train.labels
     assert set(labels[list(result.judged_set.rows)]) == {9}
-    assert set(labels[list(result.tuning_set.rows)]) == {0}
+    assert set(labels[list(result.tuning_sets[0].rows)]) == {0}
 
 
 def test_how_unlike_the_two_forget_sets_are_is_said(refined, plain):
@@ -79,7 +79,7 @@ def test_how_unlike_the_two_forget_sets_are_is_said(refined, plain):
     by_id = dict(zip(ids.tolist(), values.tolist(), strict=True))
     tuned, judged = (
         np.mean([by_id[sweep.context.splits.train.ids[row]] for row in one.rows])
-        for one in (result.tuning_set, result.judged_set)
+        for one in (*result.tuning_sets, result.judged_set)
     )
     said = f"mean {SCORE}: {tuned:.3f} of what parameters are chosen on, {judged:.3f} of what is reported"
     assert result.notes == (said,)
@@ -103,7 +103,7 @@ def test_each_step_is_tuned_on_what_is_forgotten_by_then(refined):
     sweep, result, backend = refined
     values = dict(zip(*(side.tolist() for side in sweep.context.store.score(SCORE)), strict=True))
     ids = sweep.context.splits.train.ids
-    low_first = sorted(result.tuning_set.rows, key=lambda row: (values[ids[row]], row))
+    low_first = sorted(result.tuning_sets[0].rows, key=lambda row: (values[ids[row]], row))
     first, second = tuple(sorted(low_first[:6])), tuple(sorted(low_first[6:]))
     calls = [[one.job.trials[0] for one in call] for call in backend.searches]
     assert len(calls) == 2
@@ -112,10 +112,10 @@ def test_each_step_is_tuned_on_what_is_forgotten_by_then(refined):
     assert all((trial.forget, trial.before, trial.part) == (first, (), ()) for trial in stepwise)
     assert {len(trial.forget) for trial in calls[0]} == {6, 12}  # vanilla's among them
     for trial in calls[1]:
-        assert trial.forget == result.tuning_set.rows
+        assert trial.forget == result.tuning_sets[0].rows
         assert trial.part == second
         assert [step.rows for step in trial.before] == [first]
-    for rows in (first, result.tuning_set.rows):
+    for rows in (first, result.tuning_sets[0].rows):
         oracle = compute_job_key(sweep.context.store, OriginalJob(store=sweep.context.store.url, index=0, removed=rows))
         assert sweep.context.store.has_outputs(oracle)
     for state in (state for state in result.states if state.method.levels == 2):
@@ -209,7 +209,7 @@ def test_rsu_by_a_score_ranks_both_forget_sets_by_their_own_values_and_is_apart_
     _, by_loss = run_sweep(config)
     sweep, result = run_sweep(config, backend, risk="made")
     [tuned] = backend.searches[0][0].job.trials
-    assert tuned.rounds.risk == tuple(-float(row) for row in result.tuning_set.rows)
+    assert tuned.rounds.risk == tuple(-float(row) for row in result.tuning_sets[0].rows)
     [row] = select_rows(result.judged_rows, contender="neggrad-plus")
     assert row["variant"] == "rsu made"
     assert json.loads(row["rounds"])["risk"] == [-float(row) for row in result.judged_set.rows]
@@ -239,7 +239,7 @@ def test_a_risk_that_is_undefined_for_an_example_of_either_forget_set_is_refused
     write_score(store, "holed", np.zeros(200))
     assert prepare_sweep(config)
     _, result = run_sweep(replace(config, risk=None, budget=1, seeds=1))
-    for forget in (result.tuning_set, result.judged_set):
+    for forget in (*result.tuning_sets, result.judged_set):
         values = np.zeros(200)
         values[forget.rows[5]] = np.nan
         write_score(store, "holed", values)
@@ -258,8 +258,8 @@ def test_several_classes_are_chosen_on_as_many_others_and_rsu_admits_them_whole(
     )
     _, result = run_sweep(config)
     assert set(labels[list(result.judged_set.rows)]) == {1, 7, 8}
-    assert set(labels[list(result.tuning_set.rows)]) == {9, 0, 2}
-    assert result.tuning_set.by_class
+    assert set(labels[list(result.tuning_sets[0].rows)]) == {9, 0, 2}
+    assert result.tuning_sets[0].by_class
     [row] = select_rows(result.judged_rows, contender="gradient-ascent")
     first, second = (int(np.sum(np.isin(labels, admitted))) for admitted in ([8], [8, 7]))
     whole = len(result.judged_set.rows)

@@ -197,7 +197,7 @@ def test_an_attempt_is_means_over_originals_and_is_kept(trained_store):
     assert results["examples"] == sum(row["examples"] for row in rows)
     [stored] = read_config_results(store, search, list_trials(store))
     assert stored == {"values": values, **{name: results[name] for name in results if name != "objective"}}
-    assert store.folder.exists(f"attempts/{search.key(store)}/{hash_record(values)}.json")
+    assert store.folder.exists(f"attempts/{search.folder_key(store)}/{hash_record(values)}.json")
 
 
 def test_one_spoilt_original_is_not_made_good_by_another(trained_store):
