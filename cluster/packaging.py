@@ -89,7 +89,7 @@ def format_zip_limit(limit_bytes: int) -> str:
 
 
 def format_too_large(folder: Path, files: dict[Path, int], limit: str, *, whole: bool = True) -> str:
-    """Return the error message for a folder above a limit, said in words; whole is False if not all of it was read."""
+    """Return the error message for a folder above a limit, in words; whole is False if not all of it was read."""
     sizes: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for path, size in files.items():

@@ -11,7 +11,7 @@ An exception whose attribute `stops_the_run` is true ends the run and reaches th
 anywhere, so that code that publishes results does not import this package. Ctrl-C in this process ends it too. Any
 other exception, also of sys.exit, becomes the Failure of that job.
 
-A run whose first jobs all end in one and the same failure stops (FailureCounter), unless it is told to keep going.
+A run whose first jobs all end in one and the same failure stops (FailureCounter), unless it shall keep going.
 """
 
 import pickle

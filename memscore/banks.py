@@ -38,14 +38,14 @@ def show_banks(folder: Annotated[Maybe[str], tyro.conf.Positional] = None, json:
         Exit code 0.
     """
     with quiet_interrupt_during_imports():
-        from memscore.monitoring.bank_list import list_banks, require_folder_of_banks
+        from memscore.monitoring.bank_list import list_banks, require_banks_folder
         from memscore.store.filesystem import Folder
         from memscore.store.manifest import get_home_url
         from memscore.tables.bank_list_table import print_banks
 
     url = folder or get_home_url()
     if folder is not None:
-        require_folder_of_banks(Folder.from_url(url))
+        require_banks_folder(Folder.from_url(url))
     banks = list_banks(url)
     if json:
         print(dumps([asdict(bank) for bank in banks], indent=2))

@@ -85,7 +85,7 @@ def hash_user_source(kind: str, name: str) -> str:
         path = inspect.getsourcefile(module) if getattr(module, "__file__", None) else None
         if path is None:
             raise ValueError(
-                f"{kind} {name!r}: {module_name} has no source file, so an edited one cannot be told apart"
+                f"{kind} {name!r}: {module_name} has no source file, so an edited one cannot be distinguished"
             )
         _hashes[module_name] = module, hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return _hashes[module_name][1]

@@ -10,10 +10,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+TESTS = Path(__file__).parent
 NONE_COLLECTED = int(pytest.ExitCode.NO_TESTS_COLLECTED)  # of one half only, where arguments name tests
+
+
+def find_ray_files() -> list[str]:
+    """List the files that mark tests as ray; to collect all others too would import everything once more."""
+    return sorted(str(path) for path in TESTS.rglob("test_*.py") if "pytest.mark.ray" in path.read_text())
+
+
+def name_tests(arguments: Sequence[str]) -> bool:
+    """Report whether arguments of pytest name files or folders."""
+    return any(Path(word.partition("::")[0]).exists() for word in arguments)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,8 +38,11 @@ def main(arguments: Sequence[str]) -> int:
         Exit code: 0 if all tests passed, else the higher one of pytest's.
     """
     command = [sys.executable, "-m", "pytest", *arguments, "-m"]
+    ray_files = [] if name_tests(arguments) else find_ray_files()
     with tempfile.TemporaryFile("w+") as ray_output:
-        on_ray = subprocess.Popen([*command, "ray and not slow"], stdout=ray_output, stderr=subprocess.STDOUT)
+        on_ray = subprocess.Popen(
+            [*command, "ray and not slow", *ray_files], stdout=ray_output, stderr=subprocess.STDOUT
+        )
         try:
             others = subprocess.call([*command, "not ray and not slow", "-n", "auto", "--dist", "loadfile"])
             codes = {others, on_ray.wait()}

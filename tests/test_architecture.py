@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,8 @@ LEVELS = (
     ("memscore/pipeline",),
     ("memscore/analysis", "memscore/monitoring"),
     ("memscore/tables",),
-    ("unlearn/problem.py", "unlearn/oracles.py", "unlearn/search_space.py"),
-    ("unlearn/optimization",),
+    ("unlearn/problem.py", "unlearn/oracles.py", "unlearn/search_space.py", "unlearn/class_arguments.py"),
+    ("unlearn/optimization", "unlearn/data_changes.py"),
     ("unlearn/algorithms", "unlearn/measures", "unlearn/meta"),
     ("unlearn/forget_sets.py",),
     ("unlearn/trials",),
@@ -73,17 +74,31 @@ WRITES_OWN_TEXT = {
 """Print help, versions and names of this program, nothing that was read; console.py escapes what it prints."""
 
 
-def source_files():
-    return sorted(path.relative_to(ROOT).as_posix() for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+@cache
+def source_files(*, with_cluster=True):
+    """Every file of the product. A test checks all of them: one test for each file takes longer than the check."""
+    packages = [name for name in PACKAGES if with_cluster or name != "cluster"]
+    return sorted(path.relative_to(ROOT).as_posix() for name in packages for path in (ROOT / name).rglob("*.py"))
 
 
+@cache
 def read_tree(path):
     return ast.parse((ROOT / path).read_text())
 
 
+@cache
+def walk_file(path):
+    return list(ast.walk(read_tree(path)))
+
+
+@cache
 def find_imports(path):
     """Every module a file imports, imports inside functions included."""
-    for node in ast.walk(read_tree(path)):
+    return list(iterate_imports(path))
+
+
+def iterate_imports(path):
+    for node in walk_file(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -93,23 +108,24 @@ def find_imports(path):
                 yield full if file_of_module(full) else node.module
 
 
+@cache
 def file_of_module(module):
     """The product's file with this dotted name, or None."""
     stem = module.replace(".", "/")
     return next((name for name in (f"{stem}.py", f"{stem}/__init__.py") if (ROOT / name).is_file()), None)
 
 
+@cache
 def find_imported_files(path):
     return {
         name for module in find_imports(path) if (name := file_of_module(module)) and name.split("/")[0] in PACKAGES
     }
 
 
+@cache
 def find_calls(path):
     """Dotted name and node of every call in a file."""
-    for node in ast.walk(read_tree(path)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+    return [(ast.unparse(node.func), node) for node in walk_file(path) if isinstance(node, ast.Call)]
 
 
 def test_what_is_written_for_the_user_has_its_control_characters_escaped():
@@ -140,17 +156,18 @@ def is_above_the_levels(path):
     return path in MAY_HAVE_MAIN or path in {"memscore/__init__.py", "unlearn/__init__.py"}
 
 
-@pytest.mark.parametrize("path", [p for p in source_files() if not p.startswith("cluster/")])
-def test_a_file_has_a_level_and_imports_only_from_lower_ones(path):
-    if is_above_the_levels(path):
-        return
-    level = find_level(path)
-    assert level, f"{find_unit(path)} has no level; give it one in LEVELS"
-    for imported in find_imported_files(path):
-        if imported.startswith("cluster/") or find_unit(imported) == find_unit(path):
+def test_a_file_has_a_level_and_imports_only_from_lower_ones():
+    for path in source_files(with_cluster=False):
+        if is_above_the_levels(path):
             continue
-        assert not is_above_the_levels(imported), f"{path} imports the command {imported}"
-        assert find_level(imported) < level, f"{path} (level {level}) imports {imported} (level {find_level(imported)})"
+        level = find_level(path)
+        assert level, f"{find_unit(path)} has no level; give it one in LEVELS"
+        for imported in find_imported_files(path):
+            if imported.startswith("cluster/") or find_unit(imported) == find_unit(path):
+                continue
+            assert not is_above_the_levels(imported), f"{path} imports the command {imported}"
+            of_imported = find_level(imported)
+            assert of_imported < level, f"{path} (level {level}) imports {imported} (level {of_imported})"
 
 
 def test_no_two_files_import_each_other_in_a_circle():
@@ -166,24 +183,24 @@ def test_every_level_names_what_exists():
     assert len([unit for level in LEVELS for unit in level]) == len({unit for level in LEVELS for unit in level})
 
 
-@pytest.mark.parametrize("path", source_files())
-def test_memscore_never_imports_unlearn_and_cluster_imports_neither(path):
-    package = path.split("/")[0]
-    allowed = {"memscore": {"memscore", "cluster"}, "unlearn": set(PACKAGES), "cluster": {"cluster"}}[package]
-    imported = {name.split("/")[0] for name in find_imported_files(path)}
-    assert imported <= allowed, f"{path} imports {sorted(imported - allowed)}; it may import {sorted(allowed)} only"
+def test_memscore_never_imports_unlearn_and_cluster_imports_neither():
+    allowed_in = {"memscore": {"memscore", "cluster"}, "unlearn": set(PACKAGES), "cluster": {"cluster"}}
+    for path in source_files():
+        allowed = allowed_in[path.split("/")[0]]
+        imported = {name.split("/")[0] for name in find_imported_files(path)}
+        assert imported <= allowed, f"{path} imports {sorted(imported - allowed)}; it may import {sorted(allowed)} only"
 
 
-@pytest.mark.parametrize("path", [p for p in source_files() if not p.startswith("cluster/")])
-def test_only_commands_import_more_of_cluster_than_what_is_for_everybody(path):
-    imported = {name for name in find_imported_files(path) if name.startswith("cluster/")}
-    assert path in COMMANDS or imported <= FOR_EVERYBODY, f"{path} imports {sorted(imported - FOR_EVERYBODY)}"
+def test_only_commands_import_more_of_cluster_than_what_is_for_everybody():
+    for path in source_files(with_cluster=False):
+        imported = {name for name in find_imported_files(path) if name.startswith("cluster/")}
+        assert path in COMMANDS or imported <= FOR_EVERYBODY, f"{path} imports {sorted(imported - FOR_EVERYBODY)}"
 
 
-@pytest.mark.parametrize("path", source_files())
-def test_ray_is_imported_only_under_cluster(path):
-    imports_ray = any(name.split(".")[0] == "ray" for name in find_imports(path))
-    assert not imports_ray or (path.startswith("cluster/") and path not in WITHOUT_RAY), f"{path} imports ray"
+def test_ray_is_imported_only_under_cluster():
+    with_ray = {path for path in source_files() if any(name.split(".")[0] == "ray" for name in find_imports(path))}
+    assert with_ray, "cluster imports it"
+    assert not {path for path in with_ray if not path.startswith("cluster/") or path in WITHOUT_RAY}
 
 
 def test_ray_tune_stands_in_one_file():
@@ -193,13 +210,13 @@ def test_ray_tune_stands_in_one_file():
 
 
 def test_cluster_itself_imports_nothing():
-    assert list(find_imports("cluster/__init__.py")) == []
+    assert find_imports("cluster/__init__.py") == []
 
 
 @pytest.mark.parametrize("path", sorted(COMMANDS))
 def test_a_command_defines_no_class(path):
     """What a command defines lives in `__main__`, where no worker can find it."""
-    assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(read_tree(path)))
+    assert not any(isinstance(node, ast.ClassDef) for node in walk_file(path))
 
 
 def test_help_of_a_command_waits_for_no_slow_import():
@@ -218,21 +235,39 @@ def test_only_commands_can_be_run():
     assert with_main >= COMMANDS
 
 
-@pytest.mark.parametrize("path", source_files())
-def test_nothing_is_loaded_that_could_run_code(path):
-    for name, node in find_calls(path):
+@pytest.mark.parametrize("name", ["pickle.load", "joblib.load"])
+def test_no_pickle_is_read(name):
+    assert not [
+        f"{path}:{node.lineno}" for path in source_files() for called, node in find_calls(path) if called == name
+    ]
+
+
+def test_nothing_is_loaded_that_could_run_code():
+    loads = [
+        (path, name, node)
+        for path in source_files()
+        for name, node in find_calls(path)
+        if name == "torch.load" or name.endswith("np.load")
+    ]
+    assert loads
+    for path, name, node in loads:
         keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-        assert name not in {"pickle.load", "joblib.load"}, f"{path}:{node.lineno} reads a pickle"
         if name == "torch.load":
             assert keywords.get("weights_only") == "True", f"{path}:{node.lineno} loads without weights_only=True"
         if name.endswith("np.load"):
             assert keywords.get("allow_pickle") == "False", f"{path}:{node.lineno} loads without allow_pickle=False"
 
 
-@pytest.mark.parametrize("path", [p for p in source_files() if not p.startswith((*WEIGHTS_CHANGE_IN, "cluster/"))])
-def test_weights_change_only_in_training_optimization_and_algorithms(path):
-    steps = [node.lineno for name, node in find_calls(path) if name.endswith((".backward", "optimizer.step"))]
-    assert not steps, f"{path} takes a gradient step on lines {steps}; weights change only in {WEIGHTS_CHANGE_IN}"
+def test_weights_change_only_in_training_optimization_and_algorithms():
+    steps = [
+        f"{path}:{node.lineno}"
+        for path in source_files(with_cluster=False)
+        for name, node in find_calls(path)
+        if name.endswith((".backward", "optimizer.step"))
+    ]
+    assert steps
+    elsewhere = [step for step in steps if not step.startswith(WEIGHTS_CHANGE_IN)]
+    assert not elsewhere, f"{elsewhere} take a gradient step; weights change only in {WEIGHTS_CHANGE_IN}"
 
 
 def test_no_optimizer_of_torch_is_built():
@@ -263,22 +298,24 @@ def find_global_seeds(tree):
                 yield node.lineno
 
 
-@pytest.mark.parametrize("path", [p for p in source_files() if p != RESTORES_GLOBAL_GENERATORS])
-def test_a_global_generator_is_seeded_only_inside_fork_rng(path):
-    lines = list(find_global_seeds(read_tree(path)))
-    assert not lines, (
-        f"{path} seeds a global generator on lines {lines}; use `with seed_generators(...)` of "
-        f"{RESTORES_GLOBAL_GENERATORS}, or `with torch.random.fork_rng(...)`"
-    )
+def test_a_global_generator_is_seeded_only_inside_fork_rng():
+    assert list(find_global_seeds(read_tree(RESTORES_GLOBAL_GENERATORS)))
+    for path in source_files():
+        lines = list(find_global_seeds(read_tree(path)))
+        assert path == RESTORES_GLOBAL_GENERATORS or not lines, (
+            f"{path} seeds a global generator on lines {lines}; use `with seed_generators(...)` of "
+            f"{RESTORES_GLOBAL_GENERATORS}, or `with torch.random.fork_rng(...)`"
+        )
 
 
-@pytest.mark.parametrize("path", source_files())
-def test_seeds_for_one_network_are_contexts_that_end(path):
-    nodes = list(ast.walk(read_tree(path)))
-    contexts = {id(item.context_expr) for node in nodes if isinstance(node, ast.With) for item in node.items}
-    for node in nodes:
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("seed_generators", "restore_generators")):
-            assert id(node) in contexts, f"{path}:{node.lineno} seeds generators outside of a `with`"
+def test_seeds_for_one_network_are_contexts_that_end():
+    for path in source_files():
+        contexts = {
+            id(item.context_expr) for node in walk_file(path) if isinstance(node, ast.With) for item in node.items
+        }
+        for name, node in find_calls(path):
+            if name.endswith(("seed_generators", "restore_generators")):
+                assert id(node) in contexts, f"{path}:{node.lineno} seeds generators outside of a `with`"
 
 
 @pytest.mark.parametrize(

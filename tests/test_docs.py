@@ -1,5 +1,6 @@
 """README and docs are true: blocks run, commands parse, and links, files, names, columns and tables exist."""
 
+import contextlib
 import importlib
 import inspect
 import os
@@ -8,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +56,11 @@ def blocks(text, language):
     return [(bool(mark), code) for mark, found, code in FENCE.findall(text) if found == language]
 
 
+@cache
 def all_blocks(language, *, marked=None):
     """Every block of the users' pages in a language, once; marked: only those that are marked to be run, or are not."""
     found = [(mark, code) for text in GUIDES.values() for mark, code in blocks(text, language)]
-    return list(dict.fromkeys(code for mark, code in found if marked in (None, mark)))
+    return tuple(dict.fromkeys(code for mark, code in found if marked in (None, mark)))
 
 
 def python_block(containing):
@@ -72,6 +75,7 @@ def write_modules():
             Path(name[1]).write_text(code)
 
 
+@cache
 def sh_lines():
     return [line for text in DOCUMENTS.values() for _, code in blocks(text, "sh") for line in code.splitlines()]
 
@@ -83,6 +87,7 @@ def table(first_header):
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))] for line in lines]
 
 
+@cache
 def quoted(text):
     """Everything between backticks, fenced blocks left out."""
     return re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
@@ -231,15 +236,21 @@ def parsed(monkeypatch):
     return parse
 
 
+@pytest.fixture(scope="module")
+def written_data(home):
+    """The data that the pages write, in the user's home."""
+    with contextlib.chdir(home):
+        write_modules()
+        run(python_block("savez"))
+        run(python_block("photos"))
+
+
 SUBMIT = "python -m memscore.submit -- "
 
 
 @pytest.mark.parametrize("line", [line.removeprefix(SUBMIT) for line in sh_lines() if "memscore.estimate" in line])
-def test_an_estimate_command_asks_for_what_can_be(line, parsed):
+def test_an_estimate_command_asks_for_what_can_be(line, parsed, written_data):
     """Flags and values are known, the count is whole blocks, and where the data are at hand, so is all the rest."""
-    write_modules()
-    run(python_block("savez"))
-    run(python_block("photos"))
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "memscore.estimate"]
     plan = parsed(words[3:])
@@ -310,16 +321,19 @@ def test_every_flag_in_the_text_is_one_of_help(capsys):
     assert flags <= set(re.findall(r"--[a-z][a-z-]+", known))
 
 
+@cache
 def anchors(text):
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_no_relative_link_is_dead(name):
+def test_no_relative_link_is_dead():
     """Of links to files and of their anchors; none leads out of the repository."""
-    for link in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", DOCUMENTS[name])):
+    links = [
+        (name, link) for name, text in DOCUMENTS.items() for link in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text))
+    ]
+    for name, link in links:
         if "://" in link:
             continue
         path, _, anchor = link.partition("#")
@@ -352,14 +366,14 @@ def test_every_page_is_linked_from_another():
     assert not lost
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_file_in_the_text_is_there(name):
+def test_every_file_in_the_text_is_there():
     everywhere = {path.name for folder in TOP_FOLDERS[:4] for path in (ROOT / folder).rglob("*.py")}
-    for text in quoted(DOCUMENTS[name]):
-        if text.startswith(TOP_FOLDERS):
-            assert (ROOT / text.partition("::")[0]).exists(), f"{name} names {text}, which does not exist"
-        elif re.fullmatch(r"\w+\.py", text):
-            assert text in everywhere, f"{name} names {text}, which does not exist"
+    for name, page in DOCUMENTS.items():
+        for text in quoted(page):
+            if text.startswith(TOP_FOLDERS):
+                assert (ROOT / text.partition("::")[0]).exists(), f"{name} names {text}, which does not exist"
+            elif re.fullmatch(r"\w+\.py", text):
+                assert text in everywhere, f"{name} names {text}, which does not exist"
 
 
 def test_every_public_name_is_there():

@@ -5,9 +5,8 @@ import fnmatch
 import io
 import tokenize
 import tomllib
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 import memscore
 import memscore.store
@@ -30,6 +29,7 @@ CONTRACTS = {
 LEAST_COMMENTS = 0.03
 
 
+@cache
 def list_one_line_patterns():
     """Patterns of the files in which pydoclint is off, since a line says what a function does."""
     ignored = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["per-file-ignores"]
@@ -64,16 +64,17 @@ def list_functions(tree):
     return [(node, node in nested) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_docstring_is_of_its_tier(path):
-    name = str(path.relative_to(ROOT))
-    for function, nested in list_functions(ast.parse(path.read_text())):
-        text = ast.get_docstring(function) or ""
-        where = f"{name}:{function.lineno} {function.name}"
-        if nested and (name, function.name) not in CONTRACTS:
-            assert not text, f"{where} is nested: it needs no docstring, at most a comment"
-        elif has_one_line_docstrings(name) and (name, function.name) not in CONTRACTS:
-            assert not any(section in text for section in SECTIONS), f"{where} needs one line, or a line and prose"
+def test_a_docstring_is_of_its_tier():
+    for path in SOURCES:
+        name = str(path.relative_to(ROOT))
+        one_line = has_one_line_docstrings(name)
+        for function, nested in list_functions(ast.parse(path.read_text())):
+            text = ast.get_docstring(function) or ""
+            where = f"{name}:{function.lineno} {function.name}"
+            if nested and (name, function.name) not in CONTRACTS:
+                assert not text, f"{where} is nested: it needs no docstring, at most a comment"
+            elif one_line and (name, function.name) not in CONTRACTS:
+                assert not any(section in text for section in SECTIONS), f"{where} needs one line, or a line and prose"
 
 
 def test_exported_names_have_full_docstrings():

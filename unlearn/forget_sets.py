@@ -7,16 +7,18 @@ kinds change the training data before anything is trained, and so need separate 
 `confusion:0,1`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from memscore.choices import find_nearest, validate_choice
+from memscore.choices import validate_choice
 from memscore.data.id_lists import read_matching_ids
 from memscore.data.splits import Dataset, Splits
 from memscore.seeds import generator
+from unlearn.class_arguments import number_classes, parse_class, parse_classes
+from unlearn.data_changes import inject_canaries, inject_confusion
 from unlearn.meta.partition import ScoreReader
 from unlearn.meta.rum import distance_to_centroid
 from unlearn.problem import validate_forget_rows
@@ -25,10 +27,6 @@ LEVELS = ("low", "medium", "high")
 SCORE_PARTS = (*LEVELS, "union", "riskiest", "twin")
 ENTANGLEMENT_AT = "entanglement-at-"
 """Prefix of the score that all levels of entanglement have in common."""
-CANARY_SHARE = 0.05
-"""Share of the forget set whose pixels are shuffled: SURE's 50 of 1,000."""
-CONFUSION_SHARE = 0.01
-"""Share of the two classes whose labels are swapped (SURE appendix F)."""
 LEVEL_POSITIONS = {"low": 14 / 14, "medium": 12 / 14, "high": 3 / 14}
 """Positions among the groups of rising distance to the centroid, as in RUM's code: groups 15, 13 and 4 of 15 at
 |F| = 3,000. The nearest group of all has a low ES again, since it lies to one side of the centroid."""
@@ -148,7 +146,7 @@ def select_forget_set(
     Raises:
         ValueError: an unknown specification, more examples than are available, or an invalid set.
     """
-    spec = _number_classes(spec, splits)
+    spec = number_classes(spec, splits)
     kind, colon, part = spec.partition(":")
     if kind == "random" and colon:
         raise ValueError(f"{spec}: a random set has no part; --size is the number of examples, --seed decides which")
@@ -201,7 +199,7 @@ def inject_forget_set(spec: str, size: int, splits: Splits, seed: int) -> tuple[
     Raises:
         ValueError: an invalid specification, two equal classes, or no example to change.
     """
-    spec = _number_classes(spec, splits)
+    spec = number_classes(spec, splits)
     kind, colon, part = spec.partition(":")
     if kind == "canaries" and colon:
         raise ValueError(f"{spec}: canaries have no part; --size is the size of the forget set, one in 20 is a canary")
@@ -217,47 +215,6 @@ def inject_forget_set(spec: str, size: int, splits: Splits, seed: int) -> tuple[
     return changed_splits, ForgetSet(name=name, rows=_validate_rows(rows, len(splits.train)))
 
 
-def _inject_canaries(
-    part: str, size: int, splits: Splits, rng: np.random.Generator
-) -> tuple[Dataset, dict[str, object], np.ndarray]:
-    """Draw examples, and shuffle all pixels of one in twenty; each keeps its label."""
-    train = splits.train
-    if not 0 < size < len(train):
-        raise ValueError(f"--size {size}: a forget set has 1 to {len(train) - 1} of {len(train)} training examples")
-    rows = rng.choice(len(train), size, replace=False)
-    # rows are in random order, so the first ones are a random share.
-    scrambled = rows[: round(CANARY_SHARE * size)]
-    if not len(scrambled):
-        raise ValueError(f"one canary in twenty of --size {size} is none; use --size 20 or more")
-    images = train.images.copy()
-    # A view [N, C, H W] of the copy: one permutation of pixels for all channels, another one for each image.
-    flat = images.reshape(len(images), images.shape[1], -1)
-    for row in scrambled:
-        flat[row] = flat[row][:, rng.permutation(flat.shape[2])]
-    return replace(train, images=images), {"canaries": len(scrambled), "canaries_of": size}, rows
-
-
-def _inject_confusion(
-    part: str, size: int, splits: Splits, rng: np.random.Generator
-) -> tuple[Dataset, dict[str, object], np.ndarray]:
-    """Swap the labels of a random 1 % of the examples of two classes."""
-    train = splits.train
-    first, second = _parse_two_classes(part, splits)
-    rows = np.concatenate([
-        rng.choice(
-            candidates := np.flatnonzero(train.labels == label),
-            round(CONFUSION_SHARE * len(candidates)),
-            replace=False,
-        )
-        for label in (first, second)
-    ])
-    if not len(rows):
-        raise ValueError(f"1 % of classes {first} and {second} is no example; use data with 50 or more of a class")
-    labels = train.labels.copy()
-    labels[rows] = np.where(train.labels[rows] == first, second, first)
-    return replace(train, labels=labels), {"confused": f"{first},{second}"}, rows
-
-
 def _select_random(selection: Selection) -> np.ndarray:
     """Draw examples."""
     return selection.draw(selection.available, "training examples to choose from")
@@ -266,7 +223,7 @@ def _select_random(selection: Selection) -> np.ndarray:
 def _select_class_part(selection: Selection) -> np.ndarray:
     """Draw examples of one class."""
     available, labels = selection.available, selection.splits.train.labels
-    candidates = available[labels[available] == _parse_class(selection.part, selection.splits)]
+    candidates = available[labels[available] == parse_class(selection.part, selection.splits)]
     return selection.draw(candidates, f"training examples of class {selection.part}")
 
 
@@ -394,54 +351,6 @@ def _validate_rows(rows: np.ndarray, n_train: int) -> tuple[int, ...]:
     return tuple(validate_forget_rows(rows, n_train).tolist())
 
 
-def parse_classes(part: str, splits: Splits) -> list[int]:
-    """Parse class numbers or names such as 3, cat or 0,1,3; unknown, repeated or all classes are an error."""
-    whole = part in (splits.class_names or ())  # a name may hold a comma
-    classes = [_parse_class(one, splits) for one in ([part] if whole else part.split(","))]
-    for number in classes:
-        if classes.count(number) > 1:
-            raise ValueError(f"class:{part} names class {number} more than once; name each class once")
-    if len(classes) > 1 and len(classes) == splits.n_classes:
-        raise ValueError(
-            f"class:{part} names all {splits.n_classes} classes, and at least one must be retained; leave one out"
-        )
-    return classes
-
-
-def _number_classes(spec: str, splits: Splits) -> str:
-    """Replace the class names of a specification by numbers, so that both ways of writing it draw one set."""
-    kind, _, part = spec.partition(":")
-    parsers: dict[str, Callable[[str, Splits], Sequence[int]]] = {
-        "class": parse_classes,
-        "partial-class": lambda part, splits: [_parse_class(part, splits)],
-        "confusion": _parse_two_classes,
-    }
-    return f"{kind}:{','.join(map(str, parsers[kind](part, splits)))}" if kind in parsers else spec
-
-
-def _parse_class(part: str, splits: Splits) -> int:
-    """Parse a class number or name; digits are always the number, even where a class is named by other digits."""
-    if part.isdecimal() and int(part) < splits.n_classes:
-        return int(part)
-    if part in (names := splits.class_names or ()):
-        return names.index(part)
-    words = [name for name in names if not name.isdecimal()]
-    hint = f"; did you mean {near!r}?" if (near := find_nearest(part, words)) else ""
-    named = f", or their names such as {words[0]!r}" if words else ""
-    raise ValueError(f"{part!r} is no class{hint} (classes are the numbers 0 to {splits.n_classes - 1}{named})")
-
-
-def _parse_two_classes(part: str, splits: Splits) -> tuple[int, int]:
-    """Parse two different classes such as 0,1."""
-    first, comma, second = part.partition(",")
-    if not comma:
-        raise ValueError(f"confusion:{part} needs two classes, as confusion:0,1")
-    pair = _parse_class(first, splits), _parse_class(second, splits)
-    if pair[0] == pair[1]:
-        raise ValueError(f"confusion:{part} swaps a class with itself; name two different ones")
-    return pair
-
-
 def _require_at_most(size: int, n_available: int, described: str) -> int:
     """Return the size, or raise if fewer examples are available."""
     if size > n_available:
@@ -489,11 +398,11 @@ FORGET_SETS: dict[str, ForgetSetKind] = {
         meanings={
             "canaries": "random examples, one in twenty of them with all its pixels shuffled and its label kept (SURE)"
         },
-        inject=_inject_canaries,
+        inject=inject_canaries,
     ),
     "confusion": ForgetSetKind(
         meanings={"confusion:0,1": "1 % of the examples of two classes, with their labels swapped"},
-        inject=_inject_confusion,
+        inject=inject_confusion,
         sized=False,
     ),
 }

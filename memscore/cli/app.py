@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from memscore.cli.memory_error import describe_lack_of_memory, is_lack_of_memory
+from memscore.cli.memory_error import describe_memory_error, is_memory_error
 from memscore.cli.stop_signals import (
     HungUp,
     Terminated,
@@ -44,7 +44,7 @@ def run_command(
             if isinstance(error, BrokenPipeError) and is_output_closed():
                 discard_output(1)
                 return 141  # 128 + SIGPIPE, as a shell reports it; whoever read the output wanted no more of it
-            message = describe_lack_of_memory(error) if is_lack_of_memory(error) else str(error)
+            message = describe_memory_error(error) if is_memory_error(error) else str(error)
             write_line(f"error: {' '.join(message.split())}")
             return int(getattr(error, "exit_code", 2))
 

@@ -27,7 +27,7 @@ MAX_BYTES = Option(
     "3/4 of this machine's memory); larger ones are refused before they are read",
     kind=str,
 )
-"""Of every command that reads files of the user's; it is no part of what is asked for, so the function is not told."""
+"""Of every command that reads files of the user's; it is no part of a request, so the function does not get it."""
 READS_FILES = {"data", "members", "forget"}
 """Options of such commands."""
 HELP, VERSION = ("-h", "--help"), "--version"
@@ -40,7 +40,7 @@ def call_command(
 ) -> int:
     """Parse the words after a command and call its function with them; return what it returns.
 
-    `more_help` stands below the help page. Prints help or the version and ends where these are asked for. ValueError
+    `more_help` stands below the help page. Prints help or the version and ends where these are requested. ValueError
     for words that cannot be parsed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)

@@ -7,12 +7,12 @@ OWN_PACKAGES = ("memscore.", "unlearn.", "cluster.")
 TORCH_TEXT = re.compile(r"DefaultCPUAllocator: (?:can't allocate|not enough) memory")
 
 
-def is_lack_of_memory(error: BaseException) -> bool:
+def is_memory_error(error: BaseException) -> bool:
     """Return whether an error says that this machine's memory ran out; torch has no class of its own for that."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(TORCH_TEXT.search(str(error))))
 
 
-def describe_lack_of_memory(error: BaseException) -> str:
+def describe_memory_error(error: BaseException) -> str:
     """Describe in one line which part of the program wanted how much memory, and what to do."""
     # The innermost function of our own says what was being done; NumPy's or torch's below it would not, nor would those
     # that call a command.

@@ -38,7 +38,7 @@ MAX_PIXELS = 178_956_970
 LARGE_PIXELS = 2**24
 """From here on images are decoded one at a time, so that threads do not hold several large ones."""
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Told by content, whatever the name (JPEG is MPO too): Pillow would start Ghostscript for EPS."""
+"""Recognized by content, whatever the name (JPEG is MPO too): Pillow would start Ghostscript for EPS."""
 _large_image = threading.Lock()
 
 Result = TypeVar("Result")
@@ -103,7 +103,7 @@ TRAITS = {
     "deep": "have 16 bits a channel: the upper 8 are used",
     "frames": "hold several frames: only the first is read",
 }
-"""What is said of the images that have a trait."""
+"""The end of the sentence about images that have a trait."""
 
 
 def read_images(listing: ImageListing, size: Size | None = None, *, skip_bad: bool = False) -> DecodedImages:

@@ -59,7 +59,7 @@ def list_image_table(path: Path, split: str = "", *, place: DataFolder | None = 
         The images; files are relative to the table's folder.
 
     Raises:
-        ValueError: the columns or splits cannot be told, a file is named twice, or a name leads out of the folder.
+        ValueError: the columns or splits are not recognized, a file is named twice, or a name leads out of the folder.
     """
     place = place or DataFolder(path.parent)
     rows = _read_rows(path)

@@ -35,7 +35,7 @@ def list_parquet_images(place: Path, files: Sequence[Path], folder: DataFolder) 
         The images.
 
     Raises:
-        ValueError: a file cannot be read, has no column of images or labels, or the splits cannot be told.
+        ValueError: a file cannot be read, has no column of images or labels, or the splits cannot be recognized.
     """
     splits = _find_splits(place, files)
     ordered = [(split, file) for split, names in splits.items() for file in names]

@@ -43,7 +43,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str, option: str) -> Checkpoint:
-    """Read the weights of one network from a safetensors file or a file of torch.save, told apart by their content.
+    """Read the weights of one network from a safetensors file or a file of torch.save, distinguished by their content.
 
     Args:
         path: of the file.

@@ -20,7 +20,8 @@ from torch.nn.functional import conv2d, max_pool2d, relu
 from memscore.models.user_networks import Shape
 
 if TYPE_CHECKING:
-    from memscore.models.convolution_kernels import Network, Processor
+    from memscore.models.convolution_kernels import Network
+    from memscore.models.convolution_sizes import Processor
 
 MAX_WEIGHTS = 9 * 128 * 256
 """Of a layer. The weights of larger ones leave the cache between two images, and torch is faster there: its time is 1.1
@@ -176,7 +177,7 @@ def find_processor() -> "Processor | str":
     try:
         import llvmlite.binding as llvm  # not at the top: without it everything runs, more slowly
 
-        from memscore.models.convolution_kernels import NORMAL, WIDE
+        from memscore.models.convolution_sizes import NORMAL, WIDE
     except (ImportError, OSError) as error:
         return f"llvmlite cannot be imported ({error})"
     if platform.machine().lower() in {"arm64", "aarch64"}:

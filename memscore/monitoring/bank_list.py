@@ -80,7 +80,7 @@ def list_banks(home_url: str) -> list[BankSummary]:
     return sorted(banks, key=lambda bank: float("inf") if bank.changed_s is None else bank.changed_s)
 
 
-def require_folder_of_banks(folder: Folder) -> None:
+def require_banks_folder(folder: Folder) -> None:
     """Raise FileNotFoundError if a folder does not exist, ValueError if it is a file or itself a bank."""
     place = folder.path("")
     [entry] = retry(lambda: folder.filesystem.get_file_info([place]), folder.display_name, 0.0, read=True)

@@ -154,15 +154,15 @@ def summarize_success(
     """Summarize each attack success: its mean, that without information, and how far halves of the models agree."""
     return {
         name: SuccessSummary(
-            mean=mean_of_defined(tables[name]["value"]),
-            no_information=mean_of_defined(np.concatenate(values)),
+            mean=average_defined(tables[name]["value"]),
+            no_information=average_defined(np.concatenate(values)),
             reliability=compute_reliability(buffer.read_pairs(name, 1)) if are_reliable else None,
         )
         for name, values in permuted.items()
     }
 
 
-def mean_of_defined(values: np.ndarray) -> float:
+def average_defined(values: np.ndarray) -> float:
     """Compute the mean of the values that are not NaN; NaN without any."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else float("nan")

@@ -242,7 +242,7 @@ def build_designs(config: BankConfig) -> tuple[list[Arm], int]:
 
 
 def describe_rounding(config: BankConfig, arms: Sequence[Arm], count: int) -> list[str]:
-    """Describe the models that build_designs added to those that the user asked for; nothing where it added none."""
+    """Describe the models that build_designs added to those that the user requested; nothing where it added none."""
     if config.models is None or config.models == count:
         return []
     return [f"--models {config.models} is rounded up to {count}: {arms[0].name} trains whole blocks of {arms[0].block}"]

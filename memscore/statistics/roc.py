@@ -178,7 +178,7 @@ def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: floa
         TPR ~ Beta(h_K + 1/2, positives - h_K + 1/2),   K ~ Binomial(negatives, fpr).
 
     The ends are quantiles of that mixture, which has both the few negatives that decide the threshold and the
-    positives. Wilson's interval has the positives only, and a bootstrap of the examples is too narrow for fewer than
+    positives. Wilson's interval has the positives only, and a bootstrap of the examples is too short for fewer than
     about 20 false positives: docs/decisions/056-intervals-cover-what-they-say.md.
 
     Args:

@@ -131,7 +131,7 @@ def require_same(stored: Mapping[str, Any], requested: Mapping[str, Any], name: 
     keys = [key for key in {**stored, **requested} if stored.get(key) != requested.get(key)]
     if keys:
         shown = {key: _format_pair(stored.get(key), requested.get(key)) for key in keys[:MAX_FIELDS_SHOWN]}
-        differences = [f"{key} is {before}, asked for {after}" for key, (before, after) in shown.items()]
+        differences = [f"{key} is {before}, requested {after}" for key, (before, after) in shown.items()]
         differences += (
             [f"and {len(keys) - MAX_FIELDS_SHOWN} more fields differ"] if len(keys) > MAX_FIELDS_SHOWN else []
         )

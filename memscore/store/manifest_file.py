@@ -1,7 +1,7 @@
 """manifest.json in a folder: read it, and tell whether it is the one that the shards there were made under.
 
 Each shard holds a hash of the manifest and its arm, so that a manifest that was lost or damaged is found again by the
-command that made the store, and one that was copied in from another store is told from the shards' own.
+command that made the store, and one that was copied in from another store is recognized by the shards' own.
 """
 
 from memscore.store.filesystem import Folder

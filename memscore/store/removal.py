@@ -72,7 +72,7 @@ def plan_removal(folder: Folder, *, trials_only: bool) -> Removal:
     # Oracles share folders with the bank's originals, and only their keys tell them apart.
     if trials_only:
         keys = find_trial_keys(folder, sizes)
-        paths = [path for path in sizes if is_own(path) and is_of_trial(path, keys)]
+        paths = [path for path in sizes if is_own(path) and is_trial_file(path, keys)]
     else:
         paths = list(sizes)
     # The manifest goes last: whatever ends a removal, what is left is still known as a store.
@@ -182,7 +182,7 @@ def find_trial_keys(folder: Folder, paths: dict[str, int]) -> set[str]:
     return keys
 
 
-def is_of_trial(path: str, keys: set[str]) -> bool:
+def is_trial_file(path: str, keys: set[str]) -> bool:
     """Return whether a file of a store was made by unlearning."""
     if split_scenario(path)[0] or path.startswith(TRIAL_FOLDERS):
         return True

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from memscore.choices import validate_choice
+from memscore.score_registry import get_estimator_version, resolve_alias
 from memscore.store.parquet import Columns, decode_metadata, encode, to_table
 from memscore.units import format_count
 
@@ -71,6 +73,25 @@ def is_stale(metadata: Mapping[str, str], digest: str | None, version: int) -> b
 def name_what_changed(metadata: Mapping[str, str], version: int) -> str:
     """Name what has changed since a stale file was computed, as the subject of a sentence."""
     return "its estimator has" if has_other_version(metadata, version) else "the bank's shards have"
+
+
+def require_fresh_score(name: str, metadata: Mapping[str, str], digest: str | None, rebuild_command: str) -> None:
+    """Raise ValueError if a score is stale; see is_stale."""
+    version = get_estimator_version(name)
+    if is_stale(metadata, digest, version):
+        changed = name_what_changed(metadata, version)
+        raise ValueError(f"score {name!r} is stale, {changed} changed since; run {rebuild_command}")
+
+
+def validate_score_name(name: str, names: list[str], store_name: str, rebuild_command: str, more: str) -> str:
+    """Return the stored score that a name or its alias names; the error offers the nearest and how others are made."""
+    name = resolve_alias(name, names)
+    if not names:
+        raise ValueError(f"{store_name} has no scores yet, so none named {name!r}; run {rebuild_command}")
+    try:
+        return validate_choice("score", name, names)
+    except ValueError as error:
+        raise ValueError(f"{error}; others are made by {rebuild_command}{more}") from None
 
 
 def orient_score(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -18,16 +18,16 @@ from memscore.choices import validate_choice
 from memscore.score_registry import get_estimator_version, make_alias, resolve_alias
 from memscore.store.block_reader import Block, read_blocks, read_columns, require_ascending, resolve_slice
 from memscore.store.class_names import find_class_names, name_labels
-from memscore.store.damage_error import build_damage_error, name_damage, name_next_command
+from memscore.store.damage_error import name_damage
 from memscore.store.filesystem import Folder, acquire_lock
 from memscore.store.influence_files import find_influence_path, require_fresh_influence
 from memscore.store.json_records import add_arm, encode_record, read_record, read_records
 from memscore.store.manifest import Manifest, require_matching_rows
 from memscore.store.manifest_file import read_manifest, require_own_manifest, require_own_shards, require_same_store
+from memscore.store.own_tables import encode_own_table, encode_table, read_own_table, require_same_examples
 from memscore.store.parquet import (
     Columns,
     CorruptFile,
-    decode,
     decode_metadata,
     encode,
     open_parquet,
@@ -37,9 +37,9 @@ from memscore.store.parquet import (
 from memscore.store.score_files import (
     build_version_metadata,
     encode_score,
-    is_stale,
-    name_what_changed,
     orient_score,
+    require_fresh_score,
+    validate_score_name,
 )
 from memscore.store.shards import (
     ShardCheck,
@@ -51,7 +51,6 @@ from memscore.store.shards import (
     compute_stored_digest,
     parse_model_index,
 )
-from memscore.store.table_schemas import MANIFEST, find_footer_fault, find_schema, find_value_fault
 from memscore.store.weight_files import decode_weights, encode_weights
 
 if TYPE_CHECKING:
@@ -119,31 +118,14 @@ class Store:
         require_matching_rows(self.manifest, examples)
         if not (existed := self.is_created):
             self.folder.create()
-            self.folder.replace("examples.parquet", self._encode_own(examples))
+            self.folder.replace("examples.parquet", encode_own_table(examples, self.manifest.digest))
             self.folder.publish("manifest.json", self.manifest.to_json().encode())
         self.manifest = Store.open_or_plan(self.url, self.manifest).manifest  # another process may have created it
         # it may have been moved to damaged/
-        if existed and not self.folder.publish("examples.parquet", self._encode_own(examples)):
-            self._require_same_examples(examples)
+        if existed and not self.folder.publish("examples.parquet", encode_own_table(examples, self.manifest.digest)):
+            require_same_examples(self.folder, self.examples(), examples)
         if origin:
             self.write_origin(origin)
-
-    def _encode_own(self, table: pa.Table) -> bytes:
-        """Encode a table that is of this store alone."""
-        # Arrow's metadata have bytes as keys, and a text would be another key
-        own = {MANIFEST.encode(): self.manifest.digest.encode()}
-        return encode(table.replace_schema_metadata({**(table.schema.metadata or {}), **own}))
-
-    def _require_same_examples(self, examples: pa.Table) -> None:
-        """Raise CorruptFile where the stored examples are others than these, whose rows the shards have."""
-        stored = self.examples()
-        for column in ("id", "label"):
-            tables = (stored, examples)
-            if any(column not in table.column_names or table[column].null_count for table in tables):
-                continue  # an imported bank may have no labels
-            if not stored[column].cast(examples.schema.field(column).type).equals(examples[column]):
-                error = CorruptFile(f"its column {column!r} is not that of the bank's data")
-                raise build_damage_error(self.folder, "examples.parquet", error)
 
     @classmethod
     def open(cls, url: str | os.PathLike[str], retry_s: float = 0.0, *, check_manifest: bool = False) -> "Store":
@@ -461,10 +443,7 @@ class Store:
         metadata = decode_metadata(table.schema)
         if digest is None and "arm" in metadata:
             digest = self.compute_shards_digest(metadata["arm"])
-        version = get_estimator_version(name)
-        if is_stale(metadata, digest, version):
-            changed = name_what_changed(metadata, version)
-            raise ValueError(f"score {name!r} is stale, {changed} changed since; run {self.rebuild_command}")
+        require_fresh_score(name, metadata, digest, self.rebuild_command)
 
     def find_score_name(self, name: str) -> str:
         """Find the stored score that a name or its alias names; a name of none comes back."""
@@ -473,17 +452,8 @@ class Store:
     def read_score(self, name: str) -> pa.Table:
         """Read a score's table (row, id, values), stale or not; errors offer the nearest name."""
         names = [file.removesuffix(".parquet") for file in self.folder.names("scores")]
-        name = resolve_alias(name, names)
-        if not names:
-            raise ValueError(
-                f"{self.folder.display_name} has no scores yet, so none named {name!r}; run {self.rebuild_command}"
-            )
-        if name not in names:
-            try:
-                validate_choice("score", name, names)
-            except ValueError as error:
-                more = "" if self.manifest.imported else " and another --keep, --attacks or --proxies"
-                raise ValueError(f"{error}; others are made by {self.rebuild_command}{more}") from None
+        more = "" if self.manifest.imported else " and another --keep, --attacks or --proxies"
+        name = validate_score_name(name, names, self.folder.display_name, self.rebuild_command, more)
         return self.read_table(f"scores/{name}.parquet")
 
     def read_score_digest(self, name: str) -> str:
@@ -508,23 +478,11 @@ class Store:
 
     def write_table(self, relpath: str, table: pa.Table) -> None:
         """Write a derived table, such as models.parquet, over an existing one."""
-        schema = find_schema(relpath)
-        self.folder.replace(relpath, self._encode_own(table) if schema and schema.of_store else encode(table))
+        self.folder.replace(relpath, encode_table(relpath, table, self.manifest.digest))
 
     def read_table(self, relpath: str) -> pa.Table:
         """Read a table of the store, every byte verified; CorruptFile names the file, FileNotFoundError what to do."""
-        with name_damage(self.folder, relpath):
-            try:
-                table = decode(self.folder.read(relpath))
-            except FileNotFoundError:
-                raise FileNotFoundError(
-                    f"{self.folder.display_path(relpath)} is missing; the next {name_next_command(relpath)} makes it "
-                    "again, or put it back from a copy"
-                ) from None
-            fault = find_footer_fault(relpath, table.schema, len(table), self.manifest)
-            if fault := fault or find_value_fault(relpath, table, self.manifest):
-                raise CorruptFile(fault)
-            return table
+        return read_own_table(self.folder, relpath, self.manifest)
 
     @property
     def rebuild_command(self) -> str:

@@ -1,4 +1,4 @@
-"""Lines below the table of attacks: where an AUC does not mean what it says, and why there is none."""
+"""Lines below the table of attacks: where an AUC misleads, and why there is none."""
 
 import math
 from collections.abc import Sequence

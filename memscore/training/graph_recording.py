@@ -7,7 +7,7 @@ repeats what it was at the recording.
 
 A network that these checks refuse is trained eagerly. A recording that fails all the same may leave the process unfit
 for any later work: torch's allocator and generators may still believe that they record. So the process has to end, and
-its successor is told not to record that network (`handle_failed_recording`).
+its successor does not record that network (`handle_failed_recording`).
 """
 
 import hashlib

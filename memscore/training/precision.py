@@ -1,6 +1,6 @@
 """Precisions of training: which one a device has, which one a new bank gets, and which networks a CPU trains wrongly.
 
-float32 is exact on every device. tf32 is what torch does on a GPU unless told otherwise, and what the papers' code ran:
+float32 is exact on every device. tf32 is what torch does on a GPU by default, and what the papers' code ran:
 TF32 in convolutions, float32 in matrix products. bfloat16 is autocast of the body. bfloat16-products is of the stacks
 of fully connected networks on CPUs (memscore/training/bfloat16_stack.py); all that is not training is float32 there.
 """

@@ -1,6 +1,6 @@
 """All algorithms by name: fn(theta_o, retain, forget, config, rng[, validation], step_callback=None) -> theta_u.
 
-Each module states its equation; what all of them share is said here. theta_o, in evaluation mode, does not change.
+Each module states its equation; what all of them share is stated here. theta_o, in evaluation mode, does not change.
 retain and forget are the disjoint ExampleSets R and F; validation is for algorithms that need unseen examples, and none
 gets the test set. rng draws everything, so a seed decides theta_u. step_callback gets the number of the step, from 1,
 and the network; a true value ends the run. theta_u is a new network with theta_o's names and shapes, in evaluation

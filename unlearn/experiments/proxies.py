@@ -123,7 +123,7 @@ def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
             stack.enter_context(Store.open(config.other).lock())
         result = runner.run(make_sweeps(config))
     differing = list_recipe_differences(config) if config.other else []
-    remark = f"the second bank's recipe differs in {', '.join(differing)} too, and so may what is said of augmentation"
+    remark = f"the second bank's recipe differs in {', '.join(differing)} too, and so may the verdict on augmentation"
     return replace(result, remarks=[remark, *result.remarks]) if differing else result
 
 

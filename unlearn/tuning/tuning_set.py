@@ -8,7 +8,8 @@ import numpy as np
 from memscore.data.splits import Splits
 from memscore.seeds import generator
 from memscore.units import format_count
-from unlearn.forget_sets import ForgetSet, SizeTooLargeError, find_score_name, parse_classes, select_forget_set
+from unlearn.class_arguments import parse_classes
+from unlearn.forget_sets import ForgetSet, SizeTooLargeError, find_score_name, select_forget_set
 from unlearn.meta.partition import mean_score
 from unlearn.trials.forgotten_copies import describe_held_out_copies, find_retained_copies
 from unlearn.trials.setup import UnlearningContext

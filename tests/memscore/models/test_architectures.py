@@ -58,8 +58,15 @@ def test_resnext_differs_from_its_imagenet_form_in_stem_and_head_only():
     assert count_parameters(build_network("resnext50", RGB, 10, seed=0)) == expected
 
 
-@pytest.mark.parametrize("shape", [DIGIT, GREY, RGB, TINY], ids=str)
-@pytest.mark.parametrize("arch", [*ARCHITECTURES, "mlp-16-8", "cnn-4-8-16"])
+ALL_SHAPES = (DIGIT, GREY, RGB, TINY)
+SMALLEST_AND_LARGEST = (DIGIT, TINY)
+"""For networks of 20 million weights and more, whose blocks and stem are those of resnet18 at the shapes between."""
+SHAPES = dict.fromkeys([*ARCHITECTURES, "mlp-16-8", "cnn-4-8-16"], ALL_SHAPES) | dict.fromkeys(
+    ["resnet50", "resnext50"], SMALLEST_AND_LARGEST
+)
+
+
+@pytest.mark.parametrize(("arch", "shape"), [(arch, shape) for arch in SHAPES for shape in SHAPES[arch]], ids=str)
 def test_logits_and_embeddings_have_their_shapes_or_the_input_is_refused(arch, shape):
     if shape[1] < {"vgg16": 32, "resnet18-imagenet-stem": 16}.get(arch, 8):
         with pytest.raises(ValueError, match=rf"needs images of \d+x\d+ or more, got 1x{shape[1]}x{shape[2]}"):

@@ -19,7 +19,8 @@ from memscore.models.compiled_convolutions import (
     run_forward,
     run_plain,
 )
-from memscore.models.convolution_kernels import NORMAL, WIDE, Network
+from memscore.models.convolution_kernels import Network
+from memscore.models.convolution_sizes import NORMAL, WIDE
 
 pytestmark = pytest.mark.skipif(isinstance(find_processor(), str), reason="this processor runs torch's own layers")
 

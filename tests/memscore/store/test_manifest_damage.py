@@ -69,7 +69,7 @@ def test_a_store_without_manifest_is_made_whole_by_the_same_estimate_and_refused
 
 def test_a_store_of_another_identity_is_still_refused_with_both_values(copy, capsys):
     line = refused(*here(f"{SMALL} {SERIAL} --store {copy} --seed 1", capsys))
-    assert "seed is 0, asked for 1" in line
+    assert "seed is 0, requested 1" in line
     assert "give another store" in line
 
 

@@ -58,7 +58,7 @@ def test_creating_again_opens_and_another_identity_is_refused_with_both_values(s
     assert Store.create(store.url, manifest(), examples()).manifest == manifest()
     other = manifest(seed=5, recipe={"epochs": 4, "milestones": (1.0, 2.0)})
     with pytest.raises(
-        ValueError, match=r"seed is 0, asked for 5; .*recipe.epochs is 3, asked for 4; give another store"
+        ValueError, match=r"seed is 0, requested 5; .*recipe.epochs is 3, requested 4; give another store"
     ):
         Store.create(store.url, other, examples())
 
@@ -66,10 +66,10 @@ def test_creating_again_opens_and_another_identity_is_refused_with_both_values(s
 @pytest.mark.parametrize(
     ("stored", "requested", "message"),
     [
-        ([0.1 + 0.2, 0.5], [0.4, 0.5], "mean is 0.3, 0.5, asked for 0.4, 0.5;"),
-        ([0.1 + 0.2], [0.3], "mean is [0.30000000000000004], asked for [0.3];"),
-        ("a" * 64, "b" * 64, f"mean is {'a' * 12}, asked for {'b' * 12};"),
-        (None, ["crop"], "mean is none, asked for crop;"),
+        ([0.1 + 0.2, 0.5], [0.4, 0.5], "mean is 0.3, 0.5, requested 0.4, 0.5;"),
+        ([0.1 + 0.2], [0.3], "mean is [0.30000000000000004], requested [0.3];"),
+        ("a" * 64, "b" * 64, f"mean is {'a' * 12}, requested {'b' * 12};"),
+        (None, ["crop"], "mean is none, requested crop;"),
     ],
 )
 def test_values_that_differ_are_shown_in_few_digits_and_without_brackets(stored, requested, message):
@@ -91,7 +91,7 @@ def test_creating_another_store_second_is_refused(tmp_path, monkeypatch):
     Store.create(tmp_path / "bank", manifest(), examples())
     looked = iter([False])  # when it looked, none existed
     monkeypatch.setattr(Store, "is_created", property(lambda _: next(looked)))
-    with pytest.raises(ValueError, match="seed is 0, asked for 5"):
+    with pytest.raises(ValueError, match="seed is 0, requested 5"):
         late.create_files(examples())
     assert Store.open(tmp_path / "bank").manifest == manifest()
 
@@ -148,7 +148,7 @@ def test_suffixes_name_the_design_from_the_second_arm_of_a_fraction_on(store):
 
 
 def test_an_arm_with_other_content_is_refused_with_both_values(store):
-    with pytest.raises(ValueError, match=r"keep is 0\.7, asked for 0\.7004"):
+    with pytest.raises(ValueError, match=r"keep is 0\.7, requested 0\.7004"):
         store.add_arm({**ARM, "keep": 0.7004})
 
 

@@ -84,7 +84,7 @@ def test_the_number_of_queries_belongs_to_the_arm_and_does_not_change(bank, caps
     folder, plan = bank
     assert estimate.estimate_bank(replace(plan, queries=None), PoolOptions(pool="serial"), CardOptions()) == 0
     assert Store.open(folder).arms()["exact-k0.500-b8"]["queries"] == 3
-    with pytest.raises(ValueError, match=r"queries is 3, asked for 2"):
+    with pytest.raises(ValueError, match=r"queries is 3, requested 2"):
         estimate.estimate_bank(replace(plan, queries=2), PoolOptions(pool="serial"), CardOptions())
 
 

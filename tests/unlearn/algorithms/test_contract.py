@@ -1,5 +1,6 @@
 """The contract of every algorithm of the table."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,23 +70,32 @@ def test_every_algorithm_file_is_in_the_table_and_every_line_is_tested():
     assert SERVED.keys() == ALGORITHMS.keys()
 
 
+@cache
+def run_once(name, kind, channels):
+    """Run an algorithm for all tests of one run: the problem, copies of what it must not change, and theta_u."""
+    problem = make_tiny_problem(kind, channels=channels)
+    before = {
+        "state": copy_state(problem.theta_o),
+        "modes": [module.training for module in problem.theta_o.modules()],
+        "requires_grad": [parameter.requires_grad for parameter in problem.theta_o.parameters()],
+        "labels": (problem.retain.labels.clone(), problem.forget.labels.clone()),
+        "pixels": problem.retain.images.pixels.clone(),
+    }
+    return problem, before, run_algorithm(name, problem, kind=kind)
+
+
 @every_algorithm
 @pytest.mark.parametrize("kind", KINDS)
 def test_theta_o_is_left_as_it_was_and_theta_u_shares_nothing_with_it(name, kind):
-    problem = make_tiny_problem(kind)
-    before, modes = copy_state(problem.theta_o), [m.training for m in problem.theta_o.modules()]
-    requires_grad = [p.requires_grad for p in problem.theta_o.parameters()]
-    labels = problem.retain.labels.clone(), problem.forget.labels.clone()
-    pixels = problem.retain.images.pixels.clone()
-    theta_u = run_algorithm(name, problem, kind=kind)
+    problem, before, theta_u = run_once(name, kind, 1)
     after = copy_state(problem.theta_o)
-    assert all(torch.equal(before[key], after[key]) for key in before)
-    assert [m.training for m in problem.theta_o.modules()] == modes
-    assert [p.requires_grad for p in problem.theta_o.parameters()] == requires_grad
+    assert all(torch.equal(before["state"][key], after[key]) for key in before["state"])
+    assert [m.training for m in problem.theta_o.modules()] == before["modes"]
+    assert [p.requires_grad for p in problem.theta_o.parameters()] == before["requires_grad"]
     assert all(p.grad is None for p in problem.theta_o.parameters())
-    assert torch.equal(labels[0], problem.retain.labels)
-    assert torch.equal(labels[1], problem.forget.labels)
-    assert torch.equal(pixels, problem.retain.images.pixels)
+    assert torch.equal(before["labels"][0], problem.retain.labels)
+    assert torch.equal(before["labels"][1], problem.forget.labels)
+    assert torch.equal(before["pixels"], problem.retain.images.pixels)
     theirs = {value.data_ptr() for value in problem.theta_o.state_dict().values()}
     assert not theirs & {value.data_ptr() for value in theta_u.state_dict().values()}
 
@@ -94,14 +104,14 @@ def test_theta_o_is_left_as_it_was_and_theta_u_shares_nothing_with_it(name, kind
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_theta_u_has_the_names_shapes_and_types_of_theta_o_and_answers(name, kind, channels):
-    problem = make_tiny_problem(kind, channels=channels)
-    theta_u = run_algorithm(name, problem, kind=kind)
+    problem, _, theta_u = run_once(name, kind, channels)
     ours, theirs = theta_u.state_dict(), problem.theta_o.state_dict()
     assert [(k, v.shape, v.dtype) for k, v in ours.items()] == [(k, v.shape, v.dtype) for k, v in theirs.items()]
     assert not any(module.training for module in theta_u.modules())
     assert all(p.requires_grad and p.grad is None for p in theta_u.parameters())
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in theta_u.modules())
-    logits = theta_u(problem.test.take(torch.arange(4)))
+    with torch.no_grad():
+        logits = theta_u(problem.test.take(torch.arange(4)))
     assert logits.shape == (4, 4)
     assert logits.isfinite().all()
 

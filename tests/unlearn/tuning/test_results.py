@@ -231,7 +231,7 @@ def test_a_folder_is_one_sweeps(open_store):
         == claim_sweep_folder(open_store, "own", identity)
         == "sweeps/own"
     )
-    with pytest.raises(ValueError, match=r"scores is a, asked for b; give this one another --name"):
+    with pytest.raises(ValueError, match=r"scores is a, requested b; give this one another --name"):
         claim_sweep_folder(open_store, "own", identity | {"scores": ("b",)})
 
 
@@ -240,7 +240,7 @@ def test_a_larger_budget_goes_on_in_its_folder_and_a_smaller_one_does_not(open_s
     claim_sweep_folder(open_store, "grown", identity)
     claim_sweep_folder(open_store, "grown", identity | {"budget": 3})
     assert json.loads(bytes(open_store.folder.read("sweeps/grown/sweep.json")))["budget"] == 3
-    with pytest.raises(ValueError, match=r"budget is 3, asked for 2"):
+    with pytest.raises(ValueError, match=r"budget is 3, requested 2"):
         claim_sweep_folder(open_store, "grown", identity)
 
 
