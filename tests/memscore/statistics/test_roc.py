@@ -220,14 +220,19 @@ def test_a_band_of_targets_that_held_everything_is_undefined():
     assert np.isnan(result.mean).all()
 
 
-def rank_by_loops(scores, positive, fpr):
-    """Area and the best true positive rate at a false positive rate, by comparing all pairs and all thresholds."""
-    pos, neg = scores[positive], scores[~positive]
-    if not len(pos) or not len(neg):
-        return np.nan, np.nan
-    area = np.mean([(p > q) + (p == q) / 2 for p in pos for q in neg])
-    rates = [(pos > tau).mean() for tau in [-np.inf, *scores] if (neg > tau).sum() <= int(fpr * len(neg) + 1e-9)]
-    return area, max([*rates, (pos > -np.inf).mean() if fpr == 1 else 0])
+def count_pairs(scores, positive):
+    """The area by comparing all pairs."""
+    pairs = scores[positive][:, None] - scores[~positive][None]
+    return ((pairs > 0) + (pairs == 0) / 2).mean() if pairs.size else np.nan
+
+
+def try_thresholds(scores, positive, fpr):
+    """The best true positive rate at a false positive rate, by trying every score as the threshold."""
+    if positive.all() or not positive.any():
+        return np.nan
+    above = scores > np.append(scores, -np.inf)[:, None]
+    allowed = above[:, ~positive].sum(1) <= int(fpr * (~positive).sum() + 1e-9)
+    return above[allowed][:, positive].mean(1).max(initial=0)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -247,9 +252,9 @@ def test_curves_of_targets_are_those_of_loops(kind, dtype):
         member[0], member[1] = True, False
     means, band = summarize_targets(scores, member)
     rows = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
-    areas = [rank_by_loops(*row, 1.0)[0] for row in rows]
+    areas = [count_pairs(*row) for row in rows]
     np.testing.assert_allclose(means["auc"].per_target, areas, rtol=1e-12)
-    curves = np.array([[rank_by_loops(*row, fpr)[1] for fpr in band.fpr] for row in rows])
+    curves = np.array([[try_thresholds(*row, fpr) for fpr in band.fpr] for row in rows])
     for row, expected in zip(rows, curves, strict=True):
         np.testing.assert_allclose(compute_tprs(*row, band.fpr), expected, rtol=1e-12)
     with np.errstate(invalid="ignore"):
