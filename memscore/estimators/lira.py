@@ -41,32 +41,29 @@ training set. Where target and shadows share one design, they would.
 lira_variants.py and rmia.py use the functions for shadows from here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
-from scipy.special import gammaln
 
 from memscore.estimators.lira_prior import (
     PriorSums,
     ShadowPrior,
-    SideMoments,
     add_sums,
-    compute_moments,
     find_level_bins,
     fit_prior,
     sum_for_prior,
 )
-from memscore.estimators.shadow_models import ShadowModels, sum_other_blocks, winsorize
+from memscore.estimators.shadow_models import ShadowModels, winsorize
+from memscore.estimators.shadow_moments import SideMoments, summarize_sides, summarize_whole_side
+from memscore.estimators.student_t import predict
 
-VARIANCE_STRENGTH = 8.0
-"""Weight of the prior on the variance, in shadows."""
 MEAN_STRENGTH = 6.0
 """Weight of the prior on the mean, in shadows, where the other side's mean is known exactly."""
 OFFLINE_MEAN_STRENGTH = 0.05
 """The same where it is not, and the prior is the typical mean over examples."""
 
-CHUNK_CELLS = 2**18
-"""Models x examples per chunk."""
+CHUNK_CELLS, MIN_WIDTH = 2**15, 16
+"""Models x examples per chunk, and the least number of examples: so that most arrays of a chunk stay in a cache."""
 
 
 def iterate_column_chunks(confidence: np.ndarray, member: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
@@ -77,89 +74,12 @@ def iterate_column_chunks(confidence: np.ndarray, member: np.ndarray) -> Iterabl
         member: bool [M, N].
 
     Yields:
-        The same columns of both, from left to right: float64 and bool [M, n], at most CHUNK_CELLS cells and at
-        least one column.
+        The same columns of both, from left to right: float64 and bool [M, n], at most CHUNK_CELLS cells or
+        MIN_WIDTH columns.
     """
-    width = max(CHUNK_CELLS // max(len(member), 1), 1)
+    width = max(CHUNK_CELLS // max(len(member), 1), MIN_WIDTH)
     for start in range(0, member.shape[1], width):
         yield confidence[:, start : start + width].astype(np.float64), member[:, start : start + width]
-
-
-def find_in_surplus(member: np.ndarray, keep: float) -> np.ndarray:
-    """Find where in-shadows exceed their share, so that one of them is dropped.
-
-    sum over m != t of member[m, i]  >  keep * (M - 1)
-
-    Args:
-        member: bool [M, n], example i was in model m's training set.
-        keep: the share of in-cells. The functions here pass ShadowPrior.keep, the share observed over all models and
-            examples; lira_variants.py and rmia.py pass the keep fraction that the arm was drawn with.
-
-    Returns:
-        bool [M, n], for every model as target: true to drop an in-shadow, false, also in a tie, to drop an out-shadow.
-    """
-    # member.sum(0) - member counts the in-shadows of each target, that is without the target
-    exceeding: np.ndarray = member.sum(0) - member > keep * (len(member) - 1)
-    return exceeding
-
-
-def find_next_on_side(values: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Find the value of the next model after the target on that side, cyclically: the dropped shadow.
-
-    Args:
-        values: [M, n].
-        side: bool [M, n].
-
-    Returns:
-        [M, n] of the type of values; 0 where that side is empty.
-    """
-    following = np.empty_like(values)
-    latest = np.zeros(values.shape[1])
-    # backwards, `latest` is the next model of the side; the first round only finds what follows the last model
-    for last_round in (False, True):
-        for m in reversed(range(len(values))):
-            if last_round:
-                following[m] = latest
-            latest = np.where(side[m], values[m], latest)
-    return following
-
-
-def student_t_log_density(t: np.ndarray, scale: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Compute the log-density of Student's t with a scale, at a statistic t.
-
-    log Gamma((df + 1) / 2) - log Gamma(df / 2) - log(df pi) / 2 - log scale - (df + 1) / 2 log(1 + t^2 / df)
-
-    Args:
-        t: (value - location) / scale, float64.
-        scale: above 0, of the same shape.
-        df: degrees of freedom, VARIANCE_STRENGTH plus whole numbers, of the same shape: their gamma functions are
-            read from a table.
-
-    Returns:
-        float64 of the same shape; NaN where t or scale is.
-    """
-    # few values of df occur, all of them a whole number above the smallest: gammaln of each once, then a look-up
-    fewest = df.min(initial=VARIANCE_STRENGTH)
-    table = np.arange(fewest, df.max(initial=fewest) + 1)
-    constant = gammaln((table + 1) / 2) - gammaln(table / 2) - np.log(table * np.pi) / 2
-    density: np.ndarray = constant[(df - fewest).astype(np.int64)] - np.log(scale) - (df + 1) / 2 * np.log1p(t**2 / df)
-    return density
-
-
-def student_t_to_normal(t: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Compute the z with Phi(z) = CDF of Student's t, by Wallace's formula (1959).
-
-    z = sign(t) (8 df + 1) / (8 df + 3) sqrt(df log(1 + t^2 / df)),    within .03 of the exact z up to 5 if df >= 9
-
-    Args:
-        t: a statistic, float64.
-        df: its degrees of freedom, of the same shape.
-
-    Returns:
-        float64 of the same shape; NaN where t is.
-    """
-    z: np.ndarray = np.sign(t) * (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t**2 / df))
-    return z
 
 
 def compute_prior_sums(confidence: np.ndarray, member: np.ndarray, shadows: ShadowModels) -> PriorSums:
@@ -173,14 +93,13 @@ def compute_prior_sums(confidence: np.ndarray, member: np.ndarray, shadows: Shad
     Returns:
         The sums.
     """
-    parts = []
-    for raw, is_in in iterate_column_chunks(confidence, member):
-        phi = winsorize(raw, shadows)
+
+    def summarize(phi: np.ndarray, is_in: np.ndarray) -> tuple[list[np.ndarray], list[SideMoments]]:
         # variances are of all others: with four models, two on a side, a drop would leave none
-        shadow_sides, other_sides = _summarize_sides(phi, is_in, shadows.keep, shadows)
-        means = [side.compute_mean() for side in shadow_sides]
-        parts.append(sum_for_prior(phi, int(is_in.sum()), means, other_sides, shadows))
-    return add_sums(parts)
+        shadow_sides, other_sides = summarize_sides(phi, is_in, shadows.keep, shadows)
+        return [side.compute_mean() for side in shadow_sides], other_sides
+
+    return _sum_chunks(confidence, member, shadows, summarize)
 
 
 def combine_prior_sums(parts: Iterable[PriorSums], shadows: ShadowModels) -> ShadowPrior:
@@ -219,10 +138,8 @@ def lira_scores(confidence: np.ndarray, member: np.ndarray, prior: ShadowPrior) 
     for raw, is_in in iterate_column_chunks(confidence, member):
         phi = winsorize(raw, prior.shadows)
         columns = slice(start, start + phi.shape[1])
-        [inside, outside], _ = _summarize_sides(phi, is_in, prior.keep, prior.shadows)
-        equal = (raw == phi[0]) & (phi.max(0) == phi.min(0))
-        gain = prior.gains[find_level_bins(phi, prior.shadows)].T
-        ratio[:, columns], deviate[:, columns] = _compare_sides(raw, inside, outside, gain, equal, prior)
+        [inside, outside], _ = summarize_sides(phi, is_in, prior.keep, prior.shadows)
+        ratio[:, columns], deviate[:, columns] = _compare_sides(raw, phi, inside, outside, prior)
         start = columns.stop
     return ratio, deviate
 
@@ -278,105 +195,52 @@ def external_lira_scores(
     start = 0
     for raw, is_in in iterate_column_chunks(confidence, member):
         columns, phi = slice(start, start + raw.shape[1]), winsorize(raw, prior.shadows)
-        inside, outside = (_summarize_whole_side(phi, side) for side in (is_in, ~is_in))
+        inside, outside = (summarize_whole_side(phi, side) for side in (is_in, ~is_in))
         own = target[None, columns].astype(np.float64)
-        equal = (own == phi[0]) & (phi.max(0) == phi.min(0))
-        gain = prior.gains[find_level_bins(phi, prior.shadows)].T
-        [online[columns]], [offline[columns]] = _compare_sides(own, inside, outside, gain, equal, prior)
+        [online[columns]], [offline[columns]] = _compare_sides(own, phi, inside, outside, prior)
         start = columns.stop
     return online, offline
 
 
-def _summarize_whole_side(phi: np.ndarray, side: np.ndarray) -> SideMoments:
-    """Summarize all models of one side, [1, n], as shadows of a target outside the bank."""
-    count, centre, squares = compute_moments(phi, side)
-    return SideMoments(count[None], np.zeros((1, len(count))), squares[None], centre)
-
-
 def _sum_for_external_target(confidence: np.ndarray, member: np.ndarray, shadows: ShadowModels) -> PriorSums:
     """Sum some examples for the prior of a target outside the bank."""
+
+    def summarize(phi: np.ndarray, is_in: np.ndarray) -> tuple[list[np.ndarray], list[SideMoments]]:
+        sides = [summarize_whole_side(phi, side) for side in (is_in, ~is_in)]
+        return [side.compute_mean() for side in sides], sides
+
+    return _sum_chunks(confidence, member, shadows, summarize)
+
+
+def _sum_chunks(
+    confidence: np.ndarray,
+    member: np.ndarray,
+    shadows: ShadowModels,
+    summarize: Callable[[np.ndarray, np.ndarray], tuple[list[np.ndarray], list[SideMoments]]],
+) -> PriorSums:
+    """Sum chunk by chunk, given how winsorized confidences and memberships give means and sides for variances."""
     parts = []
     for raw, is_in in iterate_column_chunks(confidence, member):
         phi = winsorize(raw, shadows)
-        sides = [_summarize_whole_side(phi, side) for side in (is_in, ~is_in)]
-        means = [side.compute_mean() for side in sides]
-        parts.append(sum_for_prior(phi, int(is_in.sum()), means, sides, shadows))
+        parts.append(sum_for_prior(phi, int(is_in.sum()), *summarize(phi, is_in), shadows))
     return add_sums(parts)
 
 
-def _leave_out_target(phi: np.ndarray, side: np.ndarray, shadows: ShadowModels) -> SideMoments:
-    """Summarize one side without each target, or without its block if shadows are of other blocks."""
-    # moments of the side less those of what is left out, [M, n]; relative to the centre, since squares of large
-    # confidences would cancel
-    count, centre, squares = compute_moments(phi, side)
-    deviation = np.where(side, phi - centre, 0)
-    if shadows.blocks is None:
-        n, total, remaining = count - side, -deviation, squares - deviation**2
-    else:
-        sums = (sum_other_blocks(values, shadows.blocks) for values in (side, deviation, deviation**2))
-        n, total, remaining = sums
-    mean = total / np.maximum(n, 1)
-    return SideMoments(n, mean, np.maximum(remaining - n * mean**2, 0), centre)
-
-
-def _drop_next(moments: SideMoments, phi: np.ndarray, side: np.ndarray, drop: np.ndarray) -> SideMoments:
-    """Leave out the next model after the target too, where `drop`."""
-    dropped = np.where(drop, find_next_on_side(phi - moments.centre, side), 0)
-    n = np.maximum(moments.n - drop, 0)
-    mean = (moments.n * moments.mean - dropped) / np.maximum(n, 1)
-    spread = moments.spread + moments.n * moments.mean**2 - dropped**2 - n * mean**2
-    return SideMoments(n, mean, np.maximum(spread, 0), moments.centre)
-
-
-def _summarize_sides(
-    phi: np.ndarray, member: np.ndarray, keep: float, shadows: ShadowModels
-) -> tuple[list[SideMoments], list[SideMoments]]:
-    """Summarize the shadows of every target, in and out: those that it is compared with, and before one is dropped."""
-    sides = member, ~member
-    others = [_leave_out_target(phi, side, shadows) for side in sides]
-    if shadows.blocks is not None:
-        return others, others
-    drop_in = find_in_surplus(member, keep)
-    drops = zip(others, sides, (drop_in, ~drop_in), strict=True)
-    return [_drop_next(moments, phi, side, drop) for moments, side, drop in drops], others
-
-
 def _compare_sides(
-    targets: np.ndarray,
-    inside: SideMoments,
-    outside: SideMoments,
-    gain: np.ndarray,
-    equal: np.ndarray,
-    prior: ShadowPrior,
+    targets: np.ndarray, phi: np.ndarray, inside: SideMoments, outside: SideMoments, prior: ShadowPrior
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute online and offline scores [T, n] of targets from the shadows of both sides; 0 where all are equal."""
+    gain = prior.gains[find_level_bins(phi, prior.shadows)].T
     # Each side's prior mean is that of the other side's n shadows moved by the gain, so it is not better known than
     # from n shadows: strengths add as variances do, 1 / strength = 1 / MEAN_STRENGTH + 1 / n.
     of_in, of_out = (MEAN_STRENGTH * side.n / (MEAN_STRENGTH + side.n) for side in (outside, inside))
-    from_in = _predict(targets, inside, outside.compute_mean() + gain, of_in, prior.variance_in)
-    from_out = _predict(targets, outside, inside.compute_mean() - gain, of_out, prior.variance_out)
-    mean_out = prior.mean_out[:, None]
-    t, _, df = _predict(targets, outside, mean_out, OFFLINE_MEAN_STRENGTH, prior.variance_out)
-    online, offline = student_t_log_density(*from_in) - student_t_log_density(*from_out), student_t_to_normal(t, df)
+    from_in = predict(targets, inside, outside.compute_mean() + gain, of_in, prior.variance_in)
+    from_out = predict(targets, outside, inside.compute_mean() - gain, of_out, prior.variance_out)
+    weak = predict(targets, outside, prior.mean_out[:, None], OFFLINE_MEAN_STRENGTH, prior.variance_out)
+    online, offline = from_in.compute_log_ratio(from_out), weak.compute_normal_deviate()
     # where no two models differ, only the prior would speak
-    return np.where(equal & ~np.isnan(online), 0, online), np.where(equal & ~np.isnan(offline), 0, offline)
-
-
-def _predict(
-    targets: np.ndarray,
-    side: SideMoments,
-    prior_mean: np.ndarray,
-    mean_strength: np.ndarray | float,
-    prior_variance: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute one side's Student-t for each target: statistic, scale and df."""
-    # posterior of a normal-inverse-gamma prior at that mean and variance, then its predictive; relative to the centre
-    # (without any shadow on either side nothing is defined, and the strength of 0 stands in no result)
-    strength, df = np.maximum(mean_strength + side.n, OFFLINE_MEAN_STRENGTH), VARIANCE_STRENGTH + side.n
-    from_prior = prior_mean - side.centre
-    location = (mean_strength * from_prior + side.n * side.mean) / strength
-    sum_of_squares = VARIANCE_STRENGTH * prior_variance[:, None] + side.spread
-    sum_of_squares += mean_strength * side.n / strength * (side.mean - from_prior) ** 2
-    defined = (side.n > 0) & (sum_of_squares > 0)
-    scale = np.where(defined, np.sqrt(sum_of_squares * (strength + 1) / (df * strength)), np.nan)
-    return (targets - side.centre - location) / scale, scale, df
+    for column in np.flatnonzero(phi.max(0) == phi.min(0)):
+        equal = targets[:, column] == phi[0, column]
+        for scores in (online, offline):
+            scores[equal & ~np.isnan(scores[:, column]), column] = 0
+    return online, offline

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memscore.estimators.shadow_models import ShadowModels, find_scattered
+from memscore.estimators.shadow_moments import SideMoments
 
 BINS_PER_OCTAVE, LOWEST_OCTAVE, OCTAVES = 4, -16, 24
 """Resolution and extent of the histograms of variances, relative to the square of the typical range."""
@@ -63,35 +64,6 @@ class ShadowPrior:
     mean_out: np.ndarray
     variance_in: np.ndarray
     variance_out: np.ndarray
-
-
-class SideMoments(NamedTuple):
-    """Moments of one side's shadows of each target, [T, n]; the centre is an origin for their precision, [n]."""
-
-    n: np.ndarray
-    mean: np.ndarray  # relative to the centre
-    spread: np.ndarray  # sum of squares around the mean
-    centre: np.ndarray
-
-    def compute_mean(self) -> np.ndarray:
-        """Return the mean of the shadows, NaN without any."""
-        return np.where(self.n > 0, self.centre + self.mean, np.nan)
-
-
-def compute_moments(phi: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute count, mean and sum of squared deviations of one side of each example.
-
-    Args:
-        phi: float64 [M, n].
-        side: bool [M, n], the models that count.
-
-    Returns:
-        Three arrays [n]; mean and sum of an empty side are 0.
-    """
-    # deviations from the mean, not squares of phi, which would cancel
-    count = side.sum(0)
-    mean = np.where(side, phi, 0).sum(0) / np.maximum(count, 1)
-    return count, mean, (np.where(side, phi - mean, 0) ** 2).sum(0)
 
 
 def find_level_bins(phi: np.ndarray, shadows: ShadowModels) -> np.ndarray:
@@ -139,15 +111,18 @@ def sum_for_prior(
 def _count_variances(side: SideMoments, regular: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
     """Count the variances of each target's shadows by their logarithm, [T, bins], and those that are 0, [T]."""
     df = np.maximum(side.n - 1, 1)
-    variance = side.spread / df / (1 - 2 / (9 * df)) ** 3
+    variance = side.spread / side.groups.expand(df)
+    variance /= side.groups.expand((1 - 2 / (9 * df)) ** 3)
+    # undefined ones are counted apart
+    variance += side.groups.expand(np.where(regular & (side.n > 1), 0.0, np.nan))
+    targets, bins = len(variance), BINS_PER_OCTAVE * OCTAVES
     with np.errstate(divide="ignore", invalid="ignore"):
         place = BINS_PER_OCTAVE * (np.log2(variance / unit**2) - LOWEST_OCTAVE)
-    targets, bins = len(variance), BINS_PER_OCTAVE * OCTAVES
-    defined = regular & (side.n > 1)
-    rows, columns = np.nonzero(defined & (variance > 0))
-    place = np.clip(place[rows, columns], 0, bins - 1).astype(np.int64)
-    histogram = np.bincount(rows * bins + place, minlength=targets * bins).reshape(targets, bins)
-    return histogram, (defined & (variance == 0)).sum(1)
+        is_counted = variance > 0
+        place = np.clip(place, 0, bins - 1).astype(np.int64)
+    place = np.where(is_counted, place, bins) + np.arange(targets)[:, None] * (bins + 1)
+    histogram = np.bincount(place.ravel(), minlength=targets * (bins + 1)).reshape(targets, bins + 1)[:, :bins]
+    return histogram, (variance == 0).sum(1)
 
 
 def add_sums(parts: Iterable[PriorSums]) -> PriorSums:

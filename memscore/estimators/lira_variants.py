@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memscore.choices import validate_choice
-from memscore.estimators.lira import CHUNK_CELLS, find_in_surplus, find_next_on_side
+from memscore.estimators.lira import CHUNK_CELLS
 from memscore.estimators.shadow_models import (
     ShadowModels,
     find_scattered,
@@ -39,6 +39,7 @@ from memscore.estimators.shadow_models import (
     sum_other_blocks,
     winsorize,
 )
+from memscore.estimators.shadow_moments import find_in_surplus, find_next_on_side
 
 CENTRES = ("mean", "median")
 VARIANCES = ("per-example", "shared-a", "shared-b")

@@ -36,7 +36,7 @@ import numpy as np
 from scipy.special import expit
 
 from memscore.choices import validate_choice
-from memscore.estimators.lira import find_in_surplus, find_next_on_side
+from memscore.estimators.shadow_moments import find_in_surplus, find_next_on_side
 from memscore.units import format_count
 
 KINDS = ("online", "offline")

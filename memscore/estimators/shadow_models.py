@@ -100,11 +100,20 @@ def sum_other_blocks(values: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     Returns:
         [M, n]; equal for all targets of a block.
     """
-    # the total less the target's own block; blocks are consecutive, so one pass makes the sums of all
-    starts, block_sizes = np.unique(blocks, return_index=True, return_counts=True)[1:]
-    own = np.add.reduceat(values, starts, axis=0, dtype=np.float64 if values.dtype.kind == "f" else np.int64)
-    others: np.ndarray = np.repeat(own.sum(0) - own, block_sizes, axis=0)
+    # the total less the target's own block
+    own, sizes = sum_blocks(values, blocks), np.unique(blocks, return_counts=True)[1]
+    others: np.ndarray = np.repeat(own.sum(0) - own, sizes, axis=0)
     return others
+
+
+def sum_blocks(values: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Sum values [M, n] over the models of each block, in ascending order of blocks: [B, n]."""
+    # blocks are consecutive, so one pass makes the sums of all
+    starts = np.unique(blocks, return_index=True)[1]
+    sums: np.ndarray = np.add.reduceat(
+        values, starts, axis=0, dtype=np.float64 if values.dtype.kind == "f" else np.int64
+    )
+    return sums
 
 
 def find_outlying(confidence: np.ndarray) -> np.ndarray:
@@ -119,9 +128,9 @@ def find_outlying(confidence: np.ndarray) -> np.ndarray:
     models, n = confidence.shape
     if models < FEWEST_TO_COMPARE or not n:
         return np.zeros(models, bool)
-    distance = np.abs(confidence - np.median(confidence, axis=0))
+    distance = np.abs(confidence - compute_median_model(confidence))
     # where more than half of the models are equal, the limit is 0 and every other value is far
-    far = distance > OUTLYING_DISTANCE * np.median(distance, axis=0)
+    far = distance > OUTLYING_DISTANCE * compute_median_model(distance)
     outlying: np.ndarray = far.mean(1) > OUTLYING_SHARE
     return outlying
 
@@ -148,7 +157,7 @@ def replace_outlying(confidence: np.ndarray, shadows: ShadowModels) -> np.ndarra
     """Replace outlying models by the median of the others, example by example; nothing else is changed."""
     if not shadows.outlying.any():
         return confidence
-    median = np.median(confidence[~shadows.outlying], axis=0)
+    median = compute_median_model(confidence[~shadows.outlying])
     return np.where(shadows.outlying[:, None], median, confidence)
 
 
@@ -168,6 +177,19 @@ def _find_quantiles(confidence: np.ndarray, shadows: ShadowModels) -> tuple[np.n
     place = min(shadows.keep, 1 - shadows.keep) / 2 * last
     start, weight = int(place), place % 1
     after = min(start + 1, last)
-    ordered = np.partition(regular, sorted({start, after, last - after, last - start}), axis=0)
-    low = (1 - weight) * ordered[start] + weight * ordered[after]
-    return low, (1 - weight) * ordered[last - start] + weight * ordered[last - after]
+    ordered = sort_models(regular)
+    low = (1 - weight) * ordered[:, start] + weight * ordered[:, after]
+    return low, (1 - weight) * ordered[:, last - start] + weight * ordered[:, last - after]
+
+
+def sort_models(values: np.ndarray) -> np.ndarray:
+    """Sort the models' values [M, n] of each example: [n, M], NaN last."""
+    # contiguous rows: a full sort of them takes a third of the time of np.partition along the first axis
+    return np.sort(np.ascontiguousarray(values.T), axis=1)
+
+
+def compute_median_model(values: np.ndarray) -> np.ndarray:
+    """Compute the median over models, [M, n], of each example, [n]; NaN where a value is."""
+    ordered, models = sort_models(values), len(values)
+    median: np.ndarray = (ordered[:, (models - 1) // 2] + ordered[:, models // 2]) / 2
+    return np.where(np.isnan(ordered[:, -1]), np.nan, median)

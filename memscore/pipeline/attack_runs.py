@@ -32,7 +32,7 @@ from memscore.pipeline.attacks import (
     build_attack_contexts,
 )
 from memscore.pipeline.map_reduce import ColumnBuffer, DiskBuffer, map_blocks
-from memscore.statistics.roc import RocBand, TargetMean, compute_roc_band, compute_target_means
+from memscore.statistics.roc import RocBand, TargetMean, summarize_targets
 from memscore.store.block_reader import Block, split_blocks
 from memscore.store.store import Store
 
@@ -140,12 +140,10 @@ def run_attack(store: Store, arm: str, indices: list[int], attack: Attack, pool:
     outlying = contexts[0].shadows.outlying
     member = member[~outlying[:targets]]
     target_scores = {name: scores[~outlying[:targets]] for name, scores in target_scores.items()}
-    curves = {
-        name: AttackCurve(
-            measures=compute_target_means(scores, member), band=compute_roc_band(scores, member), targets=len(member)
-        )
-        for name, scores in target_scores.items()
-    }
+    curves = {}
+    for name, scores in target_scores.items():
+        measures, band = summarize_targets(scores, member)
+        curves[name] = AttackCurve(measures=measures, band=band, targets=len(member))
     first = attack.scores[0]
     decisions, agreement = compute_decisions(target_scores[first], member, read_groups(store))
     curves[first] = replace(curves[first], decisions=decisions)

@@ -81,12 +81,18 @@ def find_threshold(scores: np.ndarray, member: np.ndarray, fpr: float) -> float:
         The threshold; NaN where the share is not even one non-member.
     """
     negatives = scores[~member & ~np.isnan(scores)]
-    # 1e-9 because 0.29 * 100 is 28.999...
-    allowed = int(fpr * len(negatives) + 1e-9)
-    if not allowed:
-        return float("nan")
-    place = len(negatives) - 1 - allowed
-    return float(np.partition(negatives, place)[place])
+    allowed = _count_allowed(len(negatives), fpr)
+    return _find_descending(negatives, allowed) if allowed else float("nan")
+
+
+def _count_allowed(negatives: int, fpr: float) -> int:
+    """Count the negatives that may be above a threshold; 1e-9 because 0.29 * 100 is 28.999..."""
+    return int(fpr * negatives + 1e-9)
+
+
+def _find_descending(values: np.ndarray, place: int) -> float:
+    """Find the value, of [n], that has so many before it in descending order."""
+    return float(np.partition(values, len(values) - 1 - place)[len(values) - 1 - place])
 
 
 def count_flagged(scores: np.ndarray, member: np.ndarray, threshold: float) -> np.ndarray:
@@ -122,16 +128,40 @@ def calibrate_threshold(scores: np.ndarray, member: np.ndarray, fpr: float) -> C
     """
     if not 0 < fpr < 1:
         raise ValueError(f"a false positive rate to calibrate for lies between 0 and 1, got {fpr}; 0.01 is usual")
-    counts = []
     # neighbours stay together: models of one block of a design depend on each other
-    for fold in np.array_split(np.arange(len(scores)), min(FOLDS, len(scores))):
-        others = np.setdiff1d(np.arange(len(scores)), fold)
-        threshold = find_threshold(scores[others], member[others], fpr)
-        if np.isnan(threshold):
-            return CalibratedThreshold(fpr=fpr, threshold=float("nan"), rates=compute_rates(np.zeros((0, 4), np.int64)))
-        counts.append(count_flagged(scores[fold], member[fold], threshold))
-    threshold = find_threshold(scores, member, fpr)
+    folds = np.array_split(np.arange(len(scores)), min(FOLDS, len(scores)))
+    threshold, without_fold = _find_fold_thresholds(scores, member, fpr, folds)
+    if np.isnan(without_fold).any():
+        return CalibratedThreshold(fpr=fpr, threshold=float("nan"), rates=compute_rates(np.zeros((0, 4), np.int64)))
+    counts = [count_flagged(scores[fold], member[fold], each) for fold, each in zip(folds, without_fold, strict=True)]
     return CalibratedThreshold(fpr=fpr, threshold=threshold, rates=compute_rates(np.concatenate(counts)))
+
+
+def _find_fold_thresholds(
+    scores: np.ndarray, member: np.ndarray, fpr: float, folds: list[np.ndarray]
+) -> tuple[float, list[float]]:
+    """Find the threshold of all targets, and that of the targets outside of each fold."""
+    negative = ~member & ~np.isnan(scores)
+    values, sizes = scores[negative], np.array([negative[fold].sum() for fold in folds], np.int64)
+    folds_of_values = np.repeat(np.arange(len(folds)), sizes)
+    # Thresholds lie among the highest negatives: those of all targets, twice as many as may be above the threshold,
+    # are sorted once.
+    highest = min(2 * _count_allowed(len(values), fpr) + 1, len(values))
+    is_high = values >= _find_descending(values, highest - 1) if highest else np.zeros(0, bool)
+    order = np.argsort(values[is_high])[::-1]
+    high, folds_of_high = values[is_high][order], folds_of_values[is_high][order]
+
+    def find(allowed: int, fold: int) -> float:
+        remaining = high[folds_of_high != fold]
+        if allowed < len(remaining):
+            return float(remaining[allowed])
+        # more than half of the highest are of this fold
+        return _find_descending(values[folds_of_values != fold], allowed)
+
+    allowed = [_count_allowed(int(total), fpr) for total in (len(values), *(len(values) - sizes))]
+    # -1 is no fold, whose threshold is that of all targets
+    thresholds = [find(each, fold) if each else float("nan") for fold, each in enumerate(allowed, start=-1)]
+    return thresholds[0], thresholds[1:]
 
 
 def compute_rates(counts: np.ndarray) -> DecisionRates:

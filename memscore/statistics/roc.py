@@ -1,6 +1,7 @@
 """ROC curves of membership scores: area and left end of the curve, with errors."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import betainc, ndtri, owens_t, stdtrit
@@ -82,6 +83,52 @@ class TargetMean:
     rate: RateAtFpr | None = None
 
 
+class RocCounts(NamedTuple):
+    """The corners of a ROC curve: how many are above a threshold, from none to all, one corner a distinct score."""
+
+    false: np.ndarray  # int64 [C + 1], negatives above each threshold, ascending
+    true: np.ndarray  # int64 [C + 1], positives
+
+    def find_corners(self, allowed: np.ndarray | int) -> np.ndarray:
+        """Find the corners of the lowest thresholds with at most so many false positives."""
+        corners: np.ndarray = np.searchsorted(self.false, allowed, side="right") - 1
+        return corners
+
+    def compute_area(self) -> float:
+        """Compute the area; NaN without a positive or without a negative."""
+        # twice the pairs that are ordered rightly, a tie counting one half: whole numbers, so exact
+        pairs = int(self.false[-1]) * int(self.true[-1])
+        twice = int((np.diff(self.false) * (self.true[1:] + self.true[:-1])).sum())
+        return twice / 2 / pairs if pairs else float("nan")
+
+    def compute_tprs(self, fprs: np.ndarray) -> np.ndarray:
+        """Compute the largest true positive rate at each false positive rate; NaN without an area."""
+        negatives, positives = self.false[-1], self.true[-1]
+        if not negatives or not positives:
+            return np.full(len(fprs), np.nan)
+        # 1e-9 because 0.29 * 100 is 28.999...
+        tprs: np.ndarray = self.true[self.find_corners((fprs * negatives + 1e-9).astype(np.int64))] / positives
+        return tprs
+
+
+def count_roc(scores: np.ndarray, positive: np.ndarray) -> RocCounts:
+    """Count the corners of a ROC curve, by one sort.
+
+    Args:
+        scores: [n], no NaN, higher for positives.
+        positive: bool [n].
+
+    Returns:
+        The corners; equal scores are of one corner.
+    """
+    order = np.argsort(scores)[::-1]
+    ordered, is_positive = scores[order], positive[order]
+    # the order within equal scores has no meaning: counts are read behind the last one of them
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], [True] * bool(len(ordered))))
+    true = np.cumsum(is_positive)[last]
+    return RocCounts(false=np.append(0, last + 1 - true), true=np.append(0, true))
+
+
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     """Compute P(score of a positive > score of a negative), a tie counting one half.
 
@@ -95,11 +142,7 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     >>> auc(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
     0.5
     """
-    # Mann and Whitney's U: the sum of the positives' ranks, less their ranks among themselves, is the number of pairs
-    # that are ordered rightly; mean ranks count a tie as one half
-    n_pos = int(positive.sum())
-    pairs = n_pos * (len(positive) - n_pos)
-    return float((rankdata(scores)[positive].sum() - n_pos * (n_pos + 1) / 2) / pairs) if pairs else float("nan")
+    return count_roc(scores, positive).compute_area()
 
 
 def delong_variance(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -196,11 +239,11 @@ def tpr_at_fpr(scores: np.ndarray, positive: np.ndarray, fpr: float, level: floa
     """
     if not 0 <= fpr <= 1:
         raise ValueError(f"a false positive rate lies between 0 and 1, got {fpr}; 0.001 is usual")
-    neg, above = _count_above_negatives(scores, positive)
-    rate = _find_rate(neg, above, fpr)
+    curve = count_roc(scores, positive)
+    rate = _find_rate(curve, fpr)
     if rate.reason:
         return rate
-    lo, hi = _compute_tpr_ends(above, fpr, level)
+    lo, hi = _compute_tpr_ends(curve, fpr, level)
     return replace(rate, lo=min(lo, rate.value), hi=max(hi, rate.value))
 
 
@@ -217,17 +260,39 @@ def compute_target_means(scores: np.ndarray, member: np.ndarray) -> dict[str, Ta
     Returns:
         "auc", "tpr_at_0.001" and "tpr_at_0.01"; the mean of a rate is NaN if a target's negatives cannot have it.
     """
+    return summarize_targets(scores, member)[0]
+
+
+def summarize_targets(scores: np.ndarray, member: np.ndarray) -> tuple[dict[str, TargetMean], RocBand]:
+    """Compute compute_target_means and compute_roc_band from one sort of each target's scores.
+
+    Args:
+        scores: [M, N], an attack's score of example n against target m, higher for members; NaN is left out.
+        member: bool [M, N], example n was in model m's training set.
+
+    Returns:
+        The means by name, and the band.
+    """
+    defined = ~np.isnan(scores)
+    negatives = (defined & ~member).sum(1)
+    # the lowest rate is one false positive of the target with the fewest negatives, and at most 1/2, so that there is
+    # something between it and 1
+    lowest = 1 / max(2, int(negatives[negatives > 0].min(initial=member.shape[1])))
+    fprs = np.append(np.geomspace(lowest, 1, CURVE_POINTS)[:-1], 1.0)
+    areas, tprs, sizes = [], [], []
+    rates: dict[float, list[RateAtFpr]] = {fpr: [] for fpr in FALSE_POSITIVE_RATES}
+    for row, held, known in zip(scores, member, defined, strict=True):
+        curve = count_roc(row, held) if known.all() else count_roc(row[known], held[known])
+        areas.append(curve.compute_area())
+        tprs.append(curve.compute_tprs(fprs))
+        sizes.append(min(int(curve.true[-1]), int(curve.false[-1])))
+        for fpr, found in rates.items():
+            found.append(_find_rate(curve, fpr))
     # a target without members or without non-members has neither area nor rate
-    targets = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
-    areas = np.array([auc(*target) for target in targets])
-    sizes = [min(int(held.sum()), int((~held).sum())) for _, held in targets]
     fewest = min((size for size in sizes if size), default=0)
-    means = {"auc": _mean_interval(areas, fewest, SHARED_SHADOWS["auc"])}
-    sides = [_count_above_negatives(*target) for target in targets]
-    for fpr in FALSE_POSITIVE_RATES:
-        rates = [_find_rate(neg, above, fpr) for neg, above in sides]
-        means[f"tpr_at_{fpr:g}"] = _average_rates(rates, fpr)
-    return means
+    means = {"auc": _mean_interval(np.array(areas), fewest, SHARED_SHADOWS["auc"])}
+    means |= {f"tpr_at_{fpr:g}": _average_rates(found, fpr) for fpr, found in rates.items()}
+    return means, _summarize_tprs(fprs, np.array(tprs))
 
 
 def compute_tprs(scores: np.ndarray, positive: np.ndarray, fprs: np.ndarray) -> np.ndarray:
@@ -241,14 +306,7 @@ def compute_tprs(scores: np.ndarray, positive: np.ndarray, fprs: np.ndarray) -> 
     Returns:
         float64 [F]; NaN without a positive or without a negative.
     """
-    pos, neg = np.sort(scores[positive]), np.sort(scores[~positive])[::-1]
-    if not len(pos) or not len(neg):
-        return np.full(len(fprs), np.nan)
-    # as tpr_at_fpr, for all rates in one search; -infinity stands for the threshold where all negatives are allowed
-    allowed = (fprs * len(neg) + 1e-9).astype(np.int64)
-    thresholds = np.append(neg, -np.inf)[np.minimum(allowed, len(neg))]
-    above = len(pos) - np.searchsorted(pos, thresholds, side="right")
-    return np.where(allowed < len(neg), above, len(pos)) / len(pos)
+    return count_roc(scores, positive).compute_tprs(fprs)
 
 
 def compute_roc_band(scores: np.ndarray, member: np.ndarray) -> RocBand:
@@ -261,15 +319,13 @@ def compute_roc_band(scores: np.ndarray, member: np.ndarray) -> RocBand:
     Returns:
         Mean and central 95 % of the targets that have a curve; NaN where none has.
     """
-    # the lowest rate is one false positive of the target with the fewest negatives, and at most 1/2, so that there is
-    # something between it and 1
-    negatives = (~member & ~np.isnan(scores)).sum(1)
-    lowest = 1 / max(2, int(negatives[negatives > 0].min(initial=member.shape[1])))
-    fprs = np.append(np.geomspace(lowest, 1, CURVE_POINTS)[:-1], 1.0)
-    targets = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
-    tprs = np.array([compute_tprs(*target, fprs) for target in targets])
+    return summarize_targets(scores, member)[1]
+
+
+def _summarize_tprs(fprs: np.ndarray, tprs: np.ndarray) -> RocBand:
+    """Summarize true positive rates over targets, [M, F]."""
     # a target without members or without non-members has no curve
-    tprs = tprs[~np.isnan(tprs).any(1)]
+    tprs = tprs[~np.isnan(tprs).any(1)] if len(tprs) else tprs
     if not len(tprs):
         undefined = np.full(len(fprs), np.nan)
         return RocBand(fpr=fprs, mean=undefined, lo=undefined, hi=undefined)
@@ -277,45 +333,41 @@ def compute_roc_band(scores: np.ndarray, member: np.ndarray) -> RocBand:
     return RocBand(fpr=fprs, mean=tprs.mean(0), lo=lo, hi=hi)
 
 
-def _count_above_negatives(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the negatives, highest first [n], and the positives above each of them and above -infinity [n + 1]."""
-    pos, neg = np.sort(scores[positive]), np.sort(scores[~positive])[::-1]
-    return neg, np.append(len(pos) - np.searchsorted(pos, neg, side="right"), len(pos))
-
-
-def _find_rate(neg: np.ndarray, above: np.ndarray, fpr: float) -> RateAtFpr:
+def _find_rate(curve: RocCounts, fpr: float) -> RateAtFpr:
     """Find the rate at the lowest threshold with at most fpr false positives, without its interval."""
-    negatives, positives, nan = len(neg), int(above[-1]), float("nan")
+    negatives, positives, nan = int(curve.false[-1]), int(curve.true[-1]), float("nan")
     # negatives that may be above the threshold, which is the next one; 1e-9 because 0.29 * 100 is 28.999...
     allowed = int(fpr * negatives + 1e-9)
     reason = "" if allowed else f"finer than 1/{negatives}" if negatives else "no negatives"
     if not positives:
         reason = "no positives"
     # fewer than allowed are above it where several tie with it
-    false = int((neg > neg[allowed]).sum()) if allowed < negatives else negatives
+    corner = curve.find_corners(allowed)
+    false, true = int(curve.false[corner]), int(curve.true[corner])
     return RateAtFpr(
-        value=nan if reason else float(above[allowed] / positives),
+        value=nan if reason else true / positives,
         lo=nan,
         hi=nan,
         fpr=fpr,
         realised_fpr=false / negatives if negatives else nan,
         false_positives=false,
         negatives=negatives,
-        true_positives=int(above[allowed]),
+        true_positives=true,
         positives=positives,
         reason=reason,
     )
 
 
-def _compute_tpr_ends(above: np.ndarray, fpr: float, level: float) -> tuple[float, float]:
+def _compute_tpr_ends(curve: RocCounts, fpr: float, level: float) -> tuple[float, float]:
     """Compute the ends of tpr_at_fpr's interval: two quantiles of a mixture of Beta distributions."""
-    negatives, positives = len(above) - 1, above[-1]
+    negatives, positives = int(curve.false[-1]), int(curve.true[-1])
     # the numbers of negatives above the threshold that have any weight, 8 standard deviations about their mean
     reach = 8 * np.sqrt(negatives * fpr * (1 - fpr)) + 8
     k = np.arange(max(0, int(negatives * fpr - reach)), min(negatives, int(negatives * fpr + reach)) + 1)
     weight = binom.pmf(k, negatives, fpr)
-    # `above` counts from the highest negative, so that with none above the threshold its lower neighbour is above[0]
-    hits = (np.where(k > 0, above[k - 1], 0) + above[k]) / 2
+    # positives above the k-th negative and above the next one, the highest negative being the first
+    before, after = (curve.true[curve.find_corners(number)] for number in (k - 1, k))
+    hits = (np.where(k > 0, before, 0) + after) / 2
     # both quantiles by bisection of the mixture's distribution function, to 2**-40
     tails, ends = np.array([(1 - level) / 2, (1 + level) / 2]), np.array([0.5, 0.5])
     for step in 2.0 ** -np.arange(2, 42):

@@ -7,13 +7,13 @@ from scipy import stats
 from memscore.estimators.lira import (
     MEAN_STRENGTH,
     OFFLINE_MEAN_STRENGTH,
-    VARIANCE_STRENGTH,
     average_by_membership,
     combine_prior_sums,
     compute_prior_sums,
     external_lira_scores,
     fit_external_prior,
 )
+from memscore.estimators.student_t import VARIANCE_STRENGTH
 from memscore.statistics.roc import auc, compute_target_means
 from memscore.subsets.designs import Arm, draw_membership
 from tests.fixtures.whole_banks import compare_models, fit_shadow_prior, lira_offline, lira_online

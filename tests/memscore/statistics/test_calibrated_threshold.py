@@ -5,6 +5,7 @@ import pytest
 from scipy.special import ndtr, ndtri
 
 from memscore.statistics.calibrated_threshold import (
+    FOLDS,
     PRIORS,
     calibrate_threshold,
     compute_mean_rate,
@@ -43,6 +44,32 @@ def test_ties_and_undefined_scores_are_not_flagged_beyond_the_rate():
     assert compute_rates(count_flagged(scores, member, find_threshold(scores, member, 0.1))).fpr.value == 0
     scores[:, 60] = NAN
     assert count_flagged(scores, member, 0.5)[0].tolist() == [49, 49, 50, 50]
+
+
+@pytest.mark.parametrize("kind", ["distinct", "ties", "nulls", "one wild target", "one target", "few"])
+def test_thresholds_without_a_fold_are_those_of_the_other_targets(kind):
+    rng = np.random.default_rng(4)
+    targets, n = {"one target": 1, "few": 3}.get(kind, 23), {"few": 4}.get(kind, 60)
+    scores, member = rng.normal(size=(targets, n)).astype(np.float32), rng.random((targets, n)) < 0.5
+    if kind == "ties":
+        scores = np.round(scores)
+    elif kind == "nulls":
+        scores[:, ::3], scores[2] = NAN, NAN
+    elif kind == "one wild target":
+        scores[4] += 100
+    for fpr in (0.01, 0.1, 0.7):
+        calibrated = calibrate_threshold(scores, member, fpr)
+        counts = []
+        for fold in np.array_split(np.arange(targets), min(FOLDS, targets)):
+            others = np.setdiff1d(np.arange(targets), fold)
+            threshold = find_threshold(scores[others], member[others], fpr)
+            counts.append(count_flagged(scores[fold], member[fold], threshold) if threshold == threshold else None)
+        if any(each is None for each in counts):
+            assert np.isnan(calibrated.threshold)
+            assert calibrated.rates.targets == 0
+            continue
+        assert calibrated.threshold == find_threshold(scores, member, fpr)
+        assert calibrated.rates == compute_rates(np.concatenate(counts))
 
 
 def test_cross_fitting_judges_no_target_by_its_own_scores():

@@ -12,7 +12,9 @@ from memscore.statistics.roc import (
     compute_roc_band,
     compute_target_means,
     compute_tprs,
+    count_roc,
     delong_variance,
+    summarize_targets,
     tpr_at_fpr,
 )
 from tests.oracles import gaussian_auc, gaussian_tpr
@@ -216,3 +218,53 @@ def test_a_band_starts_at_one_false_positive_and_spans_the_targets():
 def test_a_band_of_targets_that_held_everything_is_undefined():
     result = compute_roc_band(np.zeros((3, 9)), np.ones((3, 9), bool))
     assert np.isnan(result.mean).all()
+
+
+def count_pairs(scores, positive):
+    """The area by comparing all pairs."""
+    pairs = scores[positive][:, None] - scores[~positive][None]
+    return ((pairs > 0) + (pairs == 0) / 2).mean() if pairs.size else np.nan
+
+
+def try_thresholds(scores, positive, fpr):
+    """The best true positive rate at a false positive rate, by trying every score as the threshold."""
+    if positive.all() or not positive.any():
+        return np.nan
+    above = scores > np.append(scores, -np.inf)[:, None]
+    allowed = above[:, ~positive].sum(1) <= int(fpr * (~positive).sum() + 1e-9)
+    return above[allowed][:, positive].mean(1).max(initial=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["distinct", "ties", "zeros", "nulls", "one side", "few"])
+def test_curves_of_targets_are_those_of_loops(kind, dtype):
+    rng = np.random.default_rng(6)
+    targets, n = 5, 3 if kind == "few" else 60
+    member = rng.random((targets, n)) < 0.5
+    scores = (rng.normal(size=(targets, n)) + member).astype(dtype)
+    if kind == "ties":
+        scores = np.round(scores)
+    elif kind == "zeros":  # equal, whatever their sign
+        scores = np.where(rng.random(scores.shape) < 0.5, dtype(-0.0), dtype(0.0))
+    elif kind == "nulls":
+        scores[:, ::3], scores[1] = np.nan, np.nan
+    elif kind == "one side":
+        member[0], member[1] = True, False
+    means, band = summarize_targets(scores, member)
+    rows = [(row[~np.isnan(row)], held[~np.isnan(row)]) for row, held in zip(scores, member, strict=True)]
+    areas = [count_pairs(*row) for row in rows]
+    np.testing.assert_allclose(means["auc"].per_target, areas, rtol=1e-12)
+    curves = np.array([[try_thresholds(*row, fpr) for fpr in band.fpr] for row in rows])
+    for row, expected in zip(rows, curves, strict=True):
+        np.testing.assert_allclose(compute_tprs(*row, band.fpr), expected, rtol=1e-12)
+    with np.errstate(invalid="ignore"):
+        defined = curves[~np.isnan(curves).any(1)]
+    np.testing.assert_allclose(band.mean, defined.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(band.hi, np.quantile(defined, 0.975, axis=0), rtol=1e-12)
+    assert compute_target_means(scores, member)["auc"].value == pytest.approx(means["auc"].value, nan_ok=True)
+
+
+def test_corners_are_counts_above_each_distinct_score():
+    curve = count_roc(np.array([3.0, 1, 2, 3, 1]), np.array([True, True, False, False, True]))
+    assert (curve.false.tolist(), curve.true.tolist()) == ([0, 1, 2, 2], [0, 1, 1, 3])
+    assert curve.find_corners(np.array([0, 1, 2])).tolist() == [0, 1, 3]
