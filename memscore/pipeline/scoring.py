@@ -13,7 +13,7 @@ import numpy as np
 
 from cluster.pool import Pool
 from memscore.estimators.cscore import CSCORE, average_fractions
-from memscore.estimators.memorization import compute_bank_rmse, compute_variances, sum_variances
+from memscore.estimators.memorization import compute_bank_rmse, sum_variances
 from memscore.estimators.memorization_blend import (
     BLEND,
     BLENDED,
@@ -33,7 +33,6 @@ from memscore.estimators.statistic import (
     compute_between_block_se,
     compute_tables,
     compute_weighted_values,
-    count_set_weights,
 )
 from memscore.pipeline.attack_decisions import AttackDecisions
 from memscore.pipeline.attack_repeats import (
@@ -45,10 +44,11 @@ from memscore.pipeline.attacks import (
     check_attacks,
 )
 from memscore.pipeline.map_reduce import ColumnBuffer, DiskBuffer, map_blocks
+from memscore.pipeline.model_sets import ModelSets, draw_model_sets, find_whole_blocks
 from memscore.pipeline.outlying_models import name_outlying_models
 from memscore.score_registry import SCORES, build_field_metadata
 from memscore.statistics.outlying_models import MAX_EXAMPLES, SIGNALS, Deviation, sum_model_outputs
-from memscore.statistics.reliability import Reliability, compute_reliability, draw_arm_halves
+from memscore.statistics.reliability import Reliability, compute_reliability
 from memscore.store.block_reader import Block, split_blocks
 from memscore.store.shards import SHARD_COLUMNS, format_model_name, hash_shards
 from memscore.store.store import Store
@@ -200,44 +200,6 @@ def score_arm(
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ModelSets:
-    """Sets of an arm's models from which estimates are made beside those from all models.
-
-    They are rows of one matrix, so that the bank is read once for all sets.
-
-    Attributes:
-        weights: [sets, M], how often each model is in each set.
-        halves: rows of pairs of halves, for reliabilities; none where there is only one block.
-        fit: rows of pairs of halves that the blend is fitted on.
-        blocks: rows of the whole blocks of an orthogonal design; None for other designs.
-    """
-
-    weights: np.ndarray
-    halves: slice
-    fit: slice
-    blocks: slice | None
-
-
-def draw_model_sets(seed: int, name: str, indices: Sequence[int], arm: Arm) -> ModelSets:
-    """Draw the sets of an arm, given the bank's seed, the arm's name and the indices of its valid models."""
-    # halves of whole blocks: the models of a balanced block depend on each other
-    halves = draw_arm_halves(seed, name, np.asarray(indices) // arm.models_per_block)
-    whole = find_whole_blocks(indices, arm.models_per_block)
-    # fitting needs halves of equal size; one block is split, whose models depend on each other little enough for that
-    fit = halves if len(whole) > 1 else draw_arm_halves(seed, name, np.arange(len(indices)))
-    half_sets, fit_sets = ([half for pair in pairs for half in pair] for pairs in (halves, fit))
-    blocks = whole if arm.design == "orthogonal" else []
-    all_sets = [*half_sets, *(() if fit is halves else fit_sets), *blocks]
-    stop = len(all_sets) - len(blocks)
-    return ModelSets(
-        weights=count_set_weights(all_sets, len(indices)),
-        halves=slice(0, len(half_sets)),
-        fit=slice(stop - len(fit_sets), stop),
-        blocks=slice(stop, len(all_sets)) if arm.design == "orthogonal" else None,
-    )
-
-
 def compute_statistics(
     store: Store, name: str, indices: Sequence[int], arm: Arm, pool: Pool | None = None
 ) -> BankStatistics:
@@ -263,7 +225,7 @@ def compute_statistics(
         reliabilities = {
             stem: compute_reliability(buffer.read_pairs(stem, STATISTICS[stem].info.direction)) for stem in buffer.names
         }
-        fit = fit_blend(sums) if sums else None
+        fit = fit_blend(sums, sets.block_share) if sums else None
         if fit:
             reliabilities[BLEND] = compute_reliability(blend_halves(buffer, fit.weight))
     if fit:
@@ -302,13 +264,7 @@ def compute_block_statistics(block: Block, sets: ModelSets, step: int) -> BlockS
                 part_tables[stem]["se_block"] = compute_between_block_se(values[sets.blocks])
         if is_blended:
             counts, probit = BLENDED
-            sums.append(
-                sum_for_blend(
-                    *(part_tables[counts], part_tables[probit]),
-                    *(weighted[counts][sets.fit], weighted[probit][sets.fit]),
-                    compute_variances(columns["correct"], columns["member"]),
-                )
-            )
+            sums.append(sum_for_blend(part_tables, {stem: weighted[stem][sets.fit] for stem in BLENDED}, columns))
             if sets.blocks:
                 part_tables[probit][BLOCK_COVARIANCE] = compute_between_block_covariance(
                     weighted[counts][sets.blocks], weighted[probit][sets.blocks]
@@ -358,13 +314,6 @@ def select_columns(store: Store, name: str, indices: Sequence[int]) -> list[str]
     outputs = [name for name in SIGNALS if name in stored][:1]
     signals = {"member", "correct", *outputs} | {statistic.signal for statistic in STATISTICS.values()}
     return [column for column in SHARD_COLUMNS if column in stored and column in signals]
-
-
-def find_whole_blocks(indices: Sequence[int], block: int) -> list[np.ndarray]:
-    """Find the positions of the models of each block that has all of its models."""
-    # failures, divergence and stopped runs leave blocks incomplete
-    numbers = np.asarray(indices) // block
-    return [np.flatnonzero(numbers == number) for number in np.flatnonzero(np.bincount(numbers) == block)]
 
 
 def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:
