@@ -37,6 +37,7 @@ DRAWN = 10_000
 MLP = {"data": "digits"} | DATA["digits"]
 CNN = MLP | {"arch": "cnn-8-16", "epochs": 10}
 FASHION = {"data": "fashion-mnist"} | DATA["fashion-mnist"] | {"train_limit": 10_000, "batch": 128, "epochs": 10}
+FASHION_CNN = FASHION | {"train_limit": 2000, "arch": "cnn-16-16", "batch": 64, "epochs": 5}
 
 Outputs = dict[str, np.ndarray]
 
@@ -73,12 +74,20 @@ CASES = {
     "digits, MLP": Case(
         "mlp", MLP, 0.5, 1536, {"iid": iid(0.5, 3584), "orthogonal": orthogonal(0.5, (16, 128), (32, 256), (64, 2048))}
     ),
-    "digits, MLP, keep .7": Case("mlp", MLP, 0.7, 1536, {"iid": iid(0.7, 2560)}),
+    "digits, MLP, keep .7": Case("mlp", MLP, 0.7, 1024, {"iid": iid(0.7, 2048)}),
     "digits, MLP, keep .75": Case(
         "mlp", MLP, 0.75, 1024, {"iid": iid(0.75, 1024), "orthogonal": orthogonal(0.75, (16, 128), (64, 1024))}
     ),
-    "digits, CNN": Case("cnn", CNN, 0.5, 320, {"iid": iid(0.5, 448), "orthogonal": orthogonal(0.5, (32, 96))}),
-    "Fashion-MNIST 10,000, MLP": Case("fashion", FASHION, 0.5, 256, {"iid": iid(0.5, 512)}),
+    "digits, CNN": Case(
+        "cnn", CNN, 0.5, 512, {"iid": iid(0.5, 1024), "orthogonal": orthogonal(0.5, (32, 64), (64, 256))}
+    ),
+    "Fashion-MNIST 10,000, MLP": Case(
+        "fashion", FASHION, 0.5, 192, {"iid": iid(0.5, 320), "orthogonal": orthogonal(0.5, (64, 128))}
+    ),
+    "Fashion-MNIST 2,000, CNN": Case(
+        *("fashion-cnn", FASHION_CNN, 0.5, 128),
+        {"iid": iid(0.5, 256), "orthogonal": orthogonal(0.5, (16, 64), (64, 128))},
+    ),
 }
 DRAWN_CASE = "drawn from digits, 10,000 examples"
 

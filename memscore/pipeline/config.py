@@ -153,7 +153,8 @@ class BankConfig:
     trained again (default: as requested for the stored bank, else the preset's). With --until-rmse the maximum
     (default: no maximum)"""
     until_rmse: Maybe[float] = None
-    """train block by block until the root mean square error of memorization, measured on the bank, is at most this"""
+    """train block by block until the root mean square error of memorization_blend, measured on the bank, is at most
+    this; of the counts, memorization, where halves of the models define no blend"""
     originals: int = 3
     """models trained on the whole training set, for the proxies"""
     bank_events: bool = False

@@ -41,7 +41,7 @@ from memscore.pipeline.originals import (
     get_or_train_pilot,
 )
 from memscore.pipeline.output_check import find_network_output_kind
-from memscore.pipeline.precision import PrecisionForecast, check_forecast, forecast_precision
+from memscore.pipeline.precision import MeasuredPrecision, PrecisionForecast, check_forecast, forecast_precision
 from memscore.pipeline.scoring import score_arm, score_fractions
 from memscore.pipeline.start_weights import (
     describe_network,
@@ -374,7 +374,12 @@ def score_bank(
         event_s=compute_event_seconds(store, receipts),
         inversion=summarize_inversions(table),
         forecast_checks=[
-            check_forecast(forecast, arm.suffix, arm.models, arm.rmse, target_rmse)
+            check_forecast(
+                forecast,
+                arm.suffix,
+                MeasuredPrecision(models=arm.models, counts_rmse=arm.rmse, blend=arm.blend),
+                target_rmse,
+            )
             for arm in arms
             for forecast in forecasts
             if forecast.arm == arm.arm
