@@ -26,6 +26,7 @@ from memscore.estimators.memorization_blend import (
     fit_blend,
     sum_for_blend,
 )
+from memscore.estimators.memorization_stacked import STACKED, StackedFit
 from memscore.estimators.registry import STATISTICS, select_statistics
 from memscore.estimators.shadow_models import find_blocks_of_shadows
 from memscore.estimators.statistic import (
@@ -46,6 +47,7 @@ from memscore.pipeline.attacks import (
 from memscore.pipeline.map_reduce import ColumnBuffer, DiskBuffer, map_blocks
 from memscore.pipeline.model_sets import ModelSets, draw_model_sets, find_whole_blocks
 from memscore.pipeline.outlying_models import name_outlying_models
+from memscore.pipeline.stacked_scores import compute_stacked, is_stacked_stored
 from memscore.score_registry import SCORES, build_field_metadata
 from memscore.statistics.outlying_models import MAX_EXAMPLES, SIGNALS, Deviation, sum_model_outputs
 from memscore.statistics.reliability import Reliability, compute_reliability
@@ -119,6 +121,7 @@ class ArmScores:
         left_out: names of models that are no targets of an attack, since their confidences are far from the others'.
         has_other_blocks: two blocks or more have enough models for the shadows of targets of other blocks.
         blend: weight of the counts in the blend of counts and probit, and its RMSE; None for a bank without gaps.
+        stacked: precision of memorization by regression; None where it was not asked for or not possible.
     """
 
     arm: Arm
@@ -137,6 +140,7 @@ class ArmScores:
     left_out: tuple[str, ...] = ()
     has_other_blocks: bool = False
     blend: BlendFit | None = None
+    stacked: StackedFit | None = None
 
     def list_decisions(self) -> list[tuple[str, AttackDecisions]]:
         """List the attacks with decisions by thresholds, by the name of their first score without the suffix."""
@@ -144,12 +148,19 @@ class ArmScores:
 
 
 def score_arm(
-    store: Store, name: str, shards: dict[int, str], attacks: Sequence[str] = ("lira",), pool: Pool | None = None
+    store: Store,
+    name: str,
+    shards: dict[int, str],
+    attacks: Sequence[str] = ("lira",),
+    pool: Pool | None = None,
+    *,
+    stacked: bool = False,
 ) -> ArmScores:
     """Write every score of one arm, from its valid models: index -> hash of the shard's contents.
 
-    Attacks that the arm was scored with before are computed again too. The scores have the same bits with and without
-    a pool. ValueError if an attack needs a column or examples that the bank does not have.
+    Attacks that the arm was scored with before are computed again too, and so is memorization by regression (stacked).
+    The scores have the same bits with and without a pool. ValueError if an attack needs a column or
+    examples that the bank does not have.
     """
     record, indices = store.arms()[name], sorted(shards)
     arm, suffix = parse_arm_record(record), record["suffix"]
@@ -172,6 +183,9 @@ def score_arm(
     # for a million examples tables are large, and so are the scores of an attack
     statistics.tables.clear()
     del memorization
+    stacked_result = compute_stacked(store, arm, indices, pool) if stacked or is_stacked_stored(store, suffix) else None
+    if stacked_result:
+        write({STACKED: stacked_result[0]})
     curves: dict[str, AttackCurve] = {}
     success, reliabilities, left_out = dict[str, SuccessSummary](), statistics.reliabilities, set[int]()
     for attack in dict.fromkeys([*attacks, *find_stored_attacks(store, suffix)]):
@@ -197,6 +211,7 @@ def score_arm(
         left_out=tuple(format_model_name(name, index) for index in sorted(left_out)),
         has_other_blocks=find_blocks_of_shadows(indices, arm.models_per_block) is not None,
         blend=statistics.blend,
+        stacked=stacked_result[1] if stacked_result else None,
     )
 
 
