@@ -53,7 +53,7 @@ def compute_stacked(
     if n < MIN_EXAMPLES or len(indices) < MIN_MODELS or not all(signal in stored for signal in SIGNALS):
         return None
     blocks = np.asarray(indices) // arm.models_per_block
-    sets = draw_stacked_sets(blocks, generator(store.manifest.seed, "stacked", arm.name))
+    sets = draw_stacked_sets(blocks, generator(store.manifest.seed, "halves", f"{STACKED} {arm.name}"))
     columns = ["member", *SIGNALS]
     sums = map_blocks(store, arm.name, indices, columns, partial(sum_block, sets=sets), pool=pool)
     coefficients = fit_stacked([part for _, parts in sums for part in parts])

@@ -21,14 +21,20 @@ from memscore.subsets.designs import Arm, draw_membership
 
 
 def simulate(rng, models, n, *, keep=0.5):
-    """Draw a bank whose memorization is known: a Gaussian gap, for half of the examples with a second mode."""
+    """Draw a bank whose memorization is known, as trained ones are: gaps are Gaussian, some with a second mode.
+
+    Models without an example with a wrong label (10 %) are never right, of 65 % nearly always, of the others some are.
+    """
     member = draw_membership(Arm(design="exact", block=models, keep=keep), range(models), n)
-    mean, rare = rng.uniform(0, 3, n), np.where(rng.random(n) < 0.5, 0, rng.uniform(0, 0.6, n))
-    gap = np.where(member, 3, mean) + rng.normal(0, 1, member.shape)
+    kind = rng.choice(3, n, p=(0.1, 0.65, 0.25))
+    mean = np.choose(kind, (-5, 4, rng.uniform(0, 3, n)))
+    rare = np.where((kind == 2) & (rng.random(n) < 0.5), rng.uniform(0, 0.6, n), 0)
+    inside = np.where(kind == 2, 3, 5)
+    gap = np.where(member, inside, mean) + rng.normal(0, 1, member.shape)
     gap = np.where(~member & (rng.random(member.shape) < rare), -0.4 + 0.3 * rng.normal(size=member.shape), gap)
     right_out = (1 - rare) * norm.cdf(mean) + rare * norm.cdf(-0.4 / 0.3)
     columns = {"member": member, "correct": gap > 0, "gap": gap, "logit_confidence": gap - 0.3}
-    return columns, norm.cdf(3) - right_out
+    return columns, norm.cdf(inside) - right_out
 
 
 def error(values, truth):
@@ -86,23 +92,22 @@ def test_its_error_is_small_and_known_and_it_shrinks(models, keep):
     )
     found = error(table["value"], truth)
     assert found < 1.02 * error(blend["value"], truth)
-    assert found < 0.85 * error(memorization(columns["correct"], columns["member"]), truth)
+    assert found < 0.95 * error(memorization(columns["correct"], columns["member"]), truth)
     assert fit.rmse == pytest.approx(found, rel=0.15)
-    top = truth > np.quantile(truth, 0.933)
+    top = truth > 0.99
     assert (table["value"] - truth)[top].mean() < 0
 
 
-def test_it_has_no_standard_errors_since_they_would_not_cover_the_most_memorized():
-    """The coverage simulation: jackknife and mean bias give intervals that hold over the bank, but not at its top."""
-    columns, truth = simulate(np.random.default_rng(3), 32, 4000)
-    sets = draw_stacked_sets(np.arange(32), np.random.default_rng(0))
+@pytest.mark.parametrize("models", [16, 32, 64])
+def test_over_a_bank_jackknife_and_bias_cover_but_single_examples_get_no_standard_error(models):
+    """The coverage simulation. In trained banks the most memorized examples are not covered: blend_efficiency.py."""
+    columns, truth = simulate(np.random.default_rng(3), models, 4000)
+    sets = draw_stacked_sets(np.arange(models), np.random.default_rng(0))
     found = compute_stacked_columns(columns, sets, fit_stacked([sum_for_stacked(columns, sets)]))
     table, fit = complete_stacked(found)
     assert np.isnan(table["se"]).all()
     covered = np.abs(table["value"] - truth) < 1.96 * np.sqrt(found["jackknife"] + fit.bias_share * found["scale"])
-    top = truth > np.quantile(truth, 0.933)
-    assert covered.mean() > 0.9
-    assert covered[top].mean() < 0.85
+    assert 0.93 < covered.mean() < 0.999
 
 
 def test_whole_blocks_are_dealt_where_there_are_four_or_more():
