@@ -67,7 +67,7 @@ def test_a_fit_equals_the_regression_that_is_written_out():
                 weights.append(1 / (1 / n_in + 1 / n_out))
     x, y, w = np.array(rows), np.array(targets), np.array(weights)
     mean = np.average(x, axis=0, weights=w)
-    scale = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=w))
+    scale = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=w)) + 1e-9  # one statistic is 1 for all examples
     standard = (x - mean) / scale
     left = (standard * w[:, None]).T @ standard / w.sum() + 1e-3 * np.eye(6)
     slopes = np.linalg.solve(left, (standard * w[:, None]).T @ (y - np.average(y, weights=w)) / w.sum()) / scale
