@@ -166,7 +166,7 @@ class BankConfig:
     augments, on which every bank model is evaluated (default: as stored, else 1)"""
     stacked: bool = False
     """also estimate memorization by a regression over examples, memorization_stacked: the smallest RMSE over the bank,
-    but the most memorized examples are underestimated by .013 to .06 and ranked worse than by memorization_blend; 500
+    but the most memorized examples are underestimated by .004 to .11 and ranked worse than by memorization_blend; 500
     examples and 16 models or more"""
     attacks: Several = ("lira",)
     """membership attacks of the bank's models on each other: lira (Student-t, BaVarIA-t), lira-gap, lira-top-gap (RSU),

@@ -95,7 +95,7 @@ def list_score_notes(table: pa.Table, arm: ArmScores) -> list[str]:
     if arm.stacked:
         lines.append(
             f"{STACKED}: RMSE {format_error(arm.stacked.rmse)}; a regression over examples, which underestimates the "
-            "most memorized ones (.013 to .06 in banks tried) and ranks them worse than memorization_blend: use it "
+            "most memorized ones (.004 to .11 in banks tried) and ranks them worse than memorization_blend: use it "
             "where the RMSE alone counts; single examples have no standard error"
         )
     undefined = {
