@@ -37,7 +37,7 @@ def reached(tmp_path_factory):
     from memscore.estimate import main
 
     store = tmp_path_factory.mktemp("until") / "s"
-    assert main(f"{FLAGS} --until-rmse 0.1 --store {store}".split()) == 0
+    assert main(f"{FLAGS} --until-rmse 0.07 --store {store}".split()) == 0
     return store
 
 
@@ -45,7 +45,7 @@ def test_it_stops_where_the_measured_error_is_small_enough_and_not_a_step_later(
     models = len(shards(reached))
     assert models % 32 == 0
     assert models > 32
-    assert measured(reached, models) <= 0.1 < measured(reached, models - 32)
+    assert measured(reached, models) <= 0.07 < measured(reached, models - 32)
     [planned] = json.loads((reached / "reports" / "summary.json").read_text())["planned"]
     assert planned["rmse"] == pytest.approx(measured(reached, models), rel=1e-10)
     assert planned["planned_from"] == 32
@@ -57,20 +57,20 @@ def test_it_stops_where_the_measured_error_is_small_enough_and_not_a_step_later(
 def test_the_same_again_trains_nothing_and_a_smaller_error_continues(reached, tmp_path, capsys):
     store = tmp_path / "s"
     flags = f"{FLAGS} --store {store}"
-    assert here(f"{flags} --until-rmse 0.15", capsys)[0] == 0
+    assert here(f"{flags} --until-rmse 0.1", capsys)[0] == 0
     early = shards(store)
     assert 32 < len(early) < len(shards(reached))
-    assert here(f"{flags} --until-rmse 0.1", capsys)[0] == 0
+    assert here(f"{flags} --until-rmse 0.07", capsys)[0] == 0
     assert contents(store) == contents(reached)
     receipts_before = receipts(store)
-    code, output = here(f"{flags} --until-rmse 0.1", capsys)
+    code, output = here(f"{flags} --until-rmse 0.07", capsys)
     assert code == 0
     assert receipts(store) == receipts_before
     assert "an hour" not in output
 
 
 def test_after_a_stop_it_ends_where_it_would_have(reached, tmp_path, monkeypatch, capsys):
-    flags = f"{FLAGS} --until-rmse 0.1 --store {tmp_path / 's'}"
+    flags = f"{FLAGS} --until-rmse 0.07 --store {tmp_path / 's'}"
     run_job, done = train_bank.run_job, []
 
     def stop_at_third(job, shared):
@@ -135,7 +135,7 @@ def test_models_that_cannot_be_trained_end_it(tmp_path, capsys):
 @pytest.mark.ray
 def test_every_run_of_the_pool_has_the_same_workers(reached, ray_cluster, tmp_path, capsys):
     flags = FLAGS.replace(SERIAL, RAY).replace("--workers 2", "--workers 1")
-    assert here(f"{flags} --until-rmse 0.1 --store {tmp_path / 's'}", capsys)[0] == 0
+    assert here(f"{flags} --until-rmse 0.07 --store {tmp_path / 's'}", capsys)[0] == 0
     assert contents(tmp_path / "s") == contents(reached)
     assert len({json.loads(text)["worker"] for text in receipts(tmp_path / "s").values()}) == 1
 
