@@ -226,7 +226,8 @@ def compute_probit_terms(gap: np.ndarray) -> Terms:
 
 def compute_probit_difference(inside: Side, outside: Side) -> np.ndarray:
     """Compute Phi in minus Phi out, in [-1, 1]; NaN with fewer than two models on a side."""
-    return compute_probit(inside) - compute_probit(outside)
+    difference: np.ndarray = compute_probit(inside) - compute_probit(outside)
+    return difference
 
 
 def compute_probit(side: Side) -> np.ndarray:

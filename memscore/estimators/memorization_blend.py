@@ -142,7 +142,8 @@ def sum_for_blend(
     Returns:
         The sums, over examples where both estimates are defined; those over pairs, where they are in both halves.
     """
-    (counts, probit), (halves_counts, halves_probit) = ([each[name] for name in BLENDED] for each in (tables, halves))
+    counts, probit = (tables[name] for name in BLENDED)
+    halves_counts, halves_probit = (halves[name] for name in BLENDED)
     variance = compute_variances(columns["correct"], columns["member"])
     c_a, c_b = halves_counts[::2].astype(np.float64), halves_counts[1::2].astype(np.float64)
     q_a, q_b = halves_probit[::2], halves_probit[1::2]

@@ -279,4 +279,5 @@ def _compute_regressors(columns: Columns, weights: np.ndarray) -> np.ndarray:
 def _compute_jackknife_variance(values: np.ndarray) -> np.ndarray:
     """Compute the jackknife's variance from the values without each group, [G, n]."""
     groups = len(values)
-    return (groups - 1) * np.var(values.astype(np.float64), axis=0)
+    variance: np.ndarray = (groups - 1) * np.var(values.astype(np.float64), axis=0)
+    return variance
