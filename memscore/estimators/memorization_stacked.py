@@ -137,12 +137,15 @@ def draw_stacked_sets(blocks: np.ndarray, rng: np.random.Generator) -> StackedSe
     models = len(blocks)
     if models < MIN_MODELS:
         raise ValueError(f"{STACKED} needs {MIN_MODELS} models or more, got {models}; train more, or leave it out")
+    # the models of a balanced block depend on each other, so that whole blocks should not be divided between groups
     members = group_models_by_block(blocks)
     if len(members) < MIN_BLOCKS:
         members = [np.array([model]) for model in range(models)]
     order = rng.permutation(len(members))
     number = min(GROUPS, len(members))
     dealt = [np.concatenate([members[k] for k in order[group::number]]) for group in range(number)]
+    # Groups are folds of the regression and of the jackknife alike: a fit without group g leaves out one more group as
+    # its target, so that sets without one and without two groups are all that is needed.
     alone = count_set_weights(dealt, models)
     pairs = [1 - alone[a] - alone[b] for a, b in combinations(range(number), 2)]
     return StackedSets(np.concatenate([np.ones((1, models)), 1 - alone, pairs, alone]).astype(np.float32), number)
@@ -163,6 +166,8 @@ def sum_for_stacked(columns: Columns, sets: StackedSets) -> np.ndarray:
     statistics = _compute_regressors(columns, sets.weights)
     alone = sets.weights[-sets.groups :]
     targets = compute_weighted_values({"target": MEMORIZATION}, alone, columns)["target"].astype(np.float64)
+    # A target's variance is p (1 - p) (1 / n_in + 1 / n_out) with p of the example, which is unknown: only the numbers of
+    # models are taken into the weight. Where a side of the group is empty, the target is NaN and is left out.
     n_in = alone @ columns["member"].astype(np.float32)
     n_out = alone.sum(1, keepdims=True) - n_in
     weights = (n_in * n_out / (n_in + n_out)).astype(np.float64)
@@ -172,6 +177,7 @@ def sum_for_stacked(columns: Columns, sets: StackedSets) -> np.ndarray:
         for rest, target_row in regression:
             group = target_row - first_target
             rows = np.vstack([statistics[:, rest], np.ones(targets.shape[1]), targets[group]])
+            # an example that lacks a statistic or a target in one set may have all of them in the others
             defined = ~np.isnan(rows).any(0)
             rows, weight = rows[:, defined], weights[group][defined]
             products += (rows * weight) @ rows.T
@@ -221,6 +227,7 @@ def compute_stacked_columns(columns: Columns, sets: StackedSets, coefficients: n
     weights = sets.weights[: 1 + sets.groups]
     statistics = _compute_regressors(columns, weights)
     values = np.einsum("ksn,sk->sn", statistics, coefficients[:, :6]) + coefficients[:, 6:]
+    # a regression knows no bounds, memorization has them
     values = np.clip(values, -1, 1)
     counts = compute_table(MEMORIZATION, columns["correct"], columns["member"])
     of_sets = compute_weighted_values({"counts": MEMORIZATION}, weights[1:], columns)["counts"]
@@ -244,6 +251,7 @@ def complete_stacked(columns: Columns) -> tuple[dict[str, np.ndarray], StackedFi
     Returns:
         value: float64 [N]; se: NaN, since single examples have none (see above); n_in, n_out as given; and the fit.
     """
+    # the truth is unknown, but the counts are unbiased: what s - c has beyond its own noise is the bias of s
     squares = (columns["value"] - columns["counts"]) ** 2 - columns["difference"]
     defined = ~np.isnan(squares + columns["jackknife"])
     bias = share = rmse = float("nan")

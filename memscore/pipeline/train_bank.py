@@ -331,6 +331,7 @@ def train_until_precise(
             break
         if not done:
             on_first_models(arm)
+        # at the maximum nothing depends on the error any more, which scoring measures anyway
         if stop == maximum:
             break
         # of other halves of the models after each step, so that every step reads all of them
