@@ -166,8 +166,8 @@ def sum_for_stacked(columns: Columns, sets: StackedSets) -> np.ndarray:
     statistics = _compute_regressors(columns, sets.weights)
     alone = sets.weights[-sets.groups :]
     targets = compute_weighted_values({"target": MEMORIZATION}, alone, columns)["target"].astype(np.float64)
-    # A target's variance is p (1 - p) (1 / n_in + 1 / n_out) with p of the example, which is unknown: only the numbers of
-    # models are taken into the weight. Where a side of the group is empty, the target is NaN and is left out.
+    # A target's variance is p (1 - p) (1 / n_in + 1 / n_out), with p of the example, which is unknown: the weight takes
+    # the numbers of models alone. Where a side of the group is empty, the target is NaN and is left out.
     n_in = alone @ columns["member"].astype(np.float32)
     n_out = alone.sum(1, keepdims=True) - n_in
     weights = (n_in * n_out / (n_in + n_out)).astype(np.float64)
