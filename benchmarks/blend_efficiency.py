@@ -1,5 +1,7 @@
 """Claim: the blend of counts and probit takes 1.25 to 1.7 times fewer models than counts for one RMSE, to 128 models.
 
+Beside it the regression of held-out counts over examples (stacked), whose RMSE is smaller and which shrinks.
+
     python -m benchmarks.blend_efficiency --folder DIR [--cases NAME ...] [--fashion-folder DIR] [--quick]
 
 Digits (1,000 examples, 10 % of the labels wrong) with an MLP 64-128-10 at keep .5 (iid and orthogonal), .7 and .75, and
@@ -7,30 +9,44 @@ with a small CNN; Fashion-MNIST with 10,000 examples and an MLP; and a bank of 1
 those of the digits' reference bank, so that its memorization is known exactly. Estimates from 16 to 256 models, several
 times each from other models, are compared with the counts of a large iid bank of the same keep that holds none of them;
 RMSE is corrected for its noise. For each it says the weight of the counts beside the best one, the RMSE that the blend
-forecasts of itself, and how often the interval covers the reference: over all examples, and over those with a
-memorization above .05 that models without them get right in 2 % or more; the reference's own noise is not subtracted
-there. Banks are kept in the folder: the same command goes on where it was. --quick is a tiny run to see that it works;
-it writes into the folder only.
+forecasts of itself and of other numbers of models, the error of the truly most memorized 6.7 % and how many of them
+each estimate has in its own top, and how often the interval covers the reference (of stacked the one that jackknife and
+mean bias would give): over all examples, and over those with a memorization above .05 that models without them get
+right in 2 % or more; the reference's own noise is not subtracted there. Cases that are not measured keep their stored
+results, each with its date. Banks are kept in the folder: the same command goes on where it was. --quick is a tiny run
+to see that it works; it writes into the folder only.
 """
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
+from scipy.special import ndtri
 
 from benchmarks.estimator_efficiency import DATA, crossing, said_by
-from benchmarks.results_file import save
+from benchmarks.results_file import RESULTS, save
 from cluster.pool import SerialPool
 from memscore.estimators.memorization import memorization
 from memscore.estimators.memorization_blend import BLENDED, estimate_blend
+from memscore.estimators.memorization_stacked import (
+    StackedFit,
+    complete_stacked,
+    compute_stacked_columns,
+    draw_stacked_sets,
+    fit_stacked,
+    sum_for_stacked,
+)
 from memscore.estimators.statistic import compute_table
 from memscore.pipeline.config import BankConfig
+from memscore.statistics.correlation import TOP_FRACTION, top_overlap
 from memscore.statistics.reliability import draw_random_halves
 
 WISHES = (0.05, 0.03)
+ESTIMATES = ("counts", "probit", "blend", "stacked")
 SIZES = (16, 32, 64, 128, 256)
 REPLICATES = 8
 DRAWN = 10_000
@@ -75,9 +91,9 @@ CASES = {
     ),
     "digits, MLP, keep .7": Case("mlp", MLP, 0.7, 1536, {"iid": iid(0.7, 2560)}),
     "digits, MLP, keep .75": Case(
-        "mlp", MLP, 0.75, 1024, {"iid": iid(0.75, 1024), "orthogonal": orthogonal(0.75, (16, 128), (64, 1024))}
+        "mlp", MLP, 0.75, 1024, {"iid": iid(0.75, 1024), "orthogonal": orthogonal(0.75, (16, 128), (64, 512))}
     ),
-    "digits, CNN": Case("cnn", CNN, 0.5, 320, {"iid": iid(0.5, 448), "orthogonal": orthogonal(0.5, (32, 96))}),
+    "digits, CNN": Case("cnn", CNN, 0.5, 512, {"iid": iid(0.5, 896), "orthogonal": orthogonal(0.5, (64, 128))}),
     "Fashion-MNIST 10,000, MLP": Case("fashion", FASHION, 0.5, 256, {"iid": iid(0.5, 512)}),
 }
 DRAWN_CASE = "drawn from digits, 10,000 examples"
@@ -98,13 +114,21 @@ def main(
         quick: a tiny run; its numbers mean nothing.
     """
     measured = {name: measure_case(folder, name, fashion_folder, quick) for name in cases}
-    what = "counts, probit and their blend against the counts of a large iid bank"
+    what = "counts, probit, their blend and a regression (stacked) against the counts of a large iid bank"
     document = {"what": what, "wishes": WISHES, "cases": measured}
     if quick:
         (folder / "quick.json").write_text(json.dumps(document, indent=2))
     else:
+        document["cases"] = read_stored_cases() | measured
         save("blend_efficiency", document)
     print_table(measured)
+
+
+def read_stored_cases() -> dict[str, Any]:
+    """Read the cases of the stored results; those from before cases had dates get that of their file."""
+    path = RESULTS / "blend_efficiency.json"
+    document = json.loads(path.read_text()) if path.exists() else {"cases": {}}
+    return {name: {"date": document["date"]} | case for name, case in document["cases"].items()}
 
 
 def measure_case(folder: Path, name: str, fashion_folder: str | None, quick: bool) -> dict[str, Any]:
@@ -115,11 +139,12 @@ def measure_case(folder: Path, name: str, fashion_folder: str | None, quick: boo
     if quick:
         case = shrink(case)
     place = folder / case.folder
+    today = datetime.now(UTC).date().isoformat()
     models = max([case.reference, *(bank.models for bank in case.banks["iid"])])
     all_iid = read_bank(place, case, Bank({"design": "iid", "keep": case.keep}, models), quick)
     reference = take(all_iid, slice(case.reference))
     if name == DRAWN_CASE:
-        return {"iid": measure(draw_replicates(reference, quick), None)}
+        return {"date": today, "iid": measure(draw_replicates(reference, quick), None)}
     found = {}
     for design, banks in case.banks.items():
         if design == "iid":
@@ -133,7 +158,7 @@ def measure_case(folder: Path, name: str, fashion_folder: str | None, quick: boo
             for size, each in split(read_bank(place, case, bank, quick), sizes, block).items():
                 parts[size] = each
         found[design] = measure(parts, reference)
-    return {design: rows for design, rows in found.items() if rows["by_models"]}
+    return {"date": today} | {design: rows for design, rows in found.items() if rows["by_models"]}
 
 
 def shrink(case: Case) -> Case:
@@ -179,20 +204,20 @@ def draw_replicates(reference: Outputs, quick: bool) -> dict[int, Iterator[tuple
     truth = memorization(reference["correct"], reference["member"])[kinds]
     out = ~reference["member"]
     right_out = ((reference["correct"] & out).sum(0) / out.sum(0))[kinds]
-    by_side = [
-        [reference["gap"][side[:, kind], kind] for kind in range(reference["member"].shape[1])]
-        for side in (reference["member"], out)
-    ]
+    by_side = [[np.flatnonzero(models_of_kind) for models_of_kind in side.T] for side in (reference["member"], out)]
 
     def draw(models: int) -> Iterator[tuple[Outputs, int]]:
         for _ in range(2 if quick else REPLICATES // 2):
             member = rng.random((models, n)) < 0.5
-            gap = np.empty((models, n), np.float32)
+            gap, confidence = np.empty((models, n), np.float32), np.empty((models, n), np.float32)
             for example, kind in enumerate(kinds):
                 inside = member[:, example]
                 for side, models_of_side in zip(by_side, (inside, ~inside), strict=True):
-                    gap[models_of_side, example] = rng.choice(side[kind], int(models_of_side.sum()))
-            yield {"member": member, "gap": gap, "correct": gap > 0, "truth": truth, "right_out": right_out}, 1
+                    drawn = rng.choice(side[kind], int(models_of_side.sum()))
+                    gap[models_of_side, example] = reference["gap"][drawn, kind]
+                    confidence[models_of_side, example] = reference["logit_confidence"][drawn, kind]
+            columns = {"member": member, "gap": gap, "logit_confidence": confidence, "correct": gap > 0}
+            yield columns | {"truth": truth, "right_out": right_out}, 1
 
     return {size: draw(size) for size in SIZES}
 
@@ -223,7 +248,7 @@ def measure(replicates: dict[int, Any], reference: Outputs | None) -> dict[str, 
         "models_for_rmse": {
             str(wish): {
                 name: crossing({int(size): row[name]["mean"] for size, row in by_models.items()}, wish, falling=True)
-                for name in ("counts", "probit", "blend")
+                for name in ESTIMATES
             }
             for wish in WISHES
         },
@@ -234,15 +259,16 @@ def measure(replicates: dict[int, Any], reference: Outputs | None) -> dict[str, 
 def measure_replicate(
     outputs: Outputs, block: int, truth: np.ndarray, right_out: np.ndarray, noise: float
 ) -> dict[str, float]:
-    """Measure the three estimates from one set of models."""
+    """Measure the four estimates from one set of models."""
     models = len(outputs["member"])
-    groups = np.arange(models) // (block if models >= 2 * block else 1)
-    halves = draw_random_halves(groups, np.random.default_rng(0))
-    table, fit = estimate_blend(outputs["correct"], outputs["gap"], outputs["member"], halves)
+    blocks, has_blocks = np.arange(models) // block, block > 1 and models >= 2 * block
+    halves = draw_random_halves(blocks if has_blocks else np.arange(models), np.random.default_rng(0))
+    table, fit = estimate_blend(outputs["correct"], outputs["gap"], outputs["member"], halves, has_blocks=has_blocks)
+    stacked, stacked_fit = estimate_with_interval(outputs, blocks)
     counts, probit = (
         compute_table(statistic, outputs[statistic.signal], outputs["member"]) for statistic in BLENDED.values()
     )
-    defined = ~np.isnan(table["value"] + truth)
+    defined = ~np.isnan(table["value"] + stacked["lo"] + truth)
     uncertain = defined & (truth > 0.05) & (right_out > 0.02)
 
     def rmse(values: np.ndarray) -> float:
@@ -250,23 +276,41 @@ def measure_replicate(
 
     difference = (counts["value"] - probit["value"])[defined]
     best = float(difference @ (truth - probit["value"])[defined] / (difference @ difference))
-    found = {
-        "counts": rmse(counts["value"]),
-        "probit": rmse(probit["value"]),
-        "blend": rmse(table["value"]),
+    estimates = dict(zip(ESTIMATES, (counts, probit, table, stacked), strict=True))
+    most = defined & (truth >= np.quantile(truth[defined], 1 - TOP_FRACTION))
+    found = {name: rmse(each["value"]) for name, each in estimates.items()}
+    for name, each in estimates.items():
+        found |= {
+            f"top_error_{name}": float((each["value"] - truth)[most].mean()),
+            f"top_overlap_{name}": float(top_overlap(each["value"][defined], truth[defined])),
+        }
+    found |= {f"predicted_{size}": fit.predict_rmse(models / size) for size in SIZES if size != models and models >= 32}
+    found |= {
         "weight": fit.weight,
         "best_weight": best,
         "forecast_rmse": fit.rmse,
+        "forecast_rmse_stacked": stacked_fit.rmse,
         "undefined": float(np.isnan(table["value"]).mean()),
+        "undefined_stacked": float(np.isnan(stacked["value"]).mean()),
         "width": float(np.mean((table["hi"] - table["lo"])[defined]) / np.mean((counts["hi"] - counts["lo"])[defined])),
     }
-    for name, each in {"": table, "_counts": counts}.items():
+    for name, each in {"": table, "_counts": counts, "_stacked": stacked}.items():
         covered = (each["lo"] <= truth) & (truth <= each["hi"])
         found |= {
             f"coverage{name}": float(covered[defined].mean()),
             f"coverage_uncertain{name}": float(covered[uncertain].mean()),
+            f"coverage_top{name}": float(covered[most].mean()),
         }
     return found
+
+
+def estimate_with_interval(outputs: Outputs, blocks: np.ndarray) -> tuple[Outputs, StackedFit]:
+    """Estimate by regression, with the interval that jackknife and mean bias would give each example."""
+    sets = draw_stacked_sets(blocks, np.random.default_rng(0))
+    columns = compute_stacked_columns(outputs, sets, fit_stacked([sum_for_stacked(outputs, sets)]))
+    table, fit = complete_stacked(columns)
+    reach = ndtri(0.975) * np.sqrt(columns["jackknife"] + fit.bias_share * columns["scale"])
+    return table | {"lo": table["value"] - reach, "hi": table["value"] + reach}, fit
 
 
 def summarize(rows: list[dict[str, float]]) -> dict[str, Any]:
@@ -276,9 +320,7 @@ def summarize(rows: list[dict[str, float]]) -> dict[str, Any]:
     return {
         "replicates": len(rows),
         **{name: {"mean": float(values.mean()), "sd": float(values.std(ddof=1))} for name, values in columns.items()},
-        "models_times": {
-            name: float((columns["counts"].mean() / columns[name].mean()) ** 2) for name in ("probit", "blend")
-        },
+        "models_times": {name: float((columns["counts"].mean() / columns[name].mean()) ** 2) for name in ESTIMATES[1:]},
         "largest_blend_over_smaller": float((columns["blend"] / smaller).max()),
     }
 
@@ -286,13 +328,14 @@ def summarize(rows: list[dict[str, float]]) -> dict[str, Any]:
 def print_table(measured: dict[str, Any]) -> None:
     """Print RMSE, models in multiples and coverage of each case, design and number of models."""
     for case, designs in measured.items():
-        for design, rows in designs.items():
+        for design, rows in ((name, rows) for name, rows in designs.items() if name != "date"):
             print(f"{case}, {design}: models for RMSE {json.dumps(rows['models_for_rmse'])}")
             for size, row in rows["by_models"].items():
-                numbers = " ".join(f"{name} {row[name]['mean']:.4f}" for name in ("counts", "probit", "blend"))
+                numbers = " ".join(f"{name} {row[name]['mean']:.4f}" for name in ESTIMATES)
                 print(
-                    f"  {size:>4} x {row['replicates']}: {numbers}, models x {row['models_times']['probit']:.2f} "
-                    f"{row['models_times']['blend']:.2f}, weight {row['weight']['mean']:.2f} "
+                    f"  {size:>4} x {row['replicates']}: {numbers}, models x "
+                    f"{' '.join(f'{times:.2f}' for times in row['models_times'].values())}, "
+                    f"weight {row['weight']['mean']:.2f} "
                     f"(best {row['best_weight']['mean']:.2f}), forecast {row['forecast_rmse']['mean']:.4f}, covers "
                     f"{row['coverage']['mean']:.3f} {row['coverage_uncertain']['mean']:.3f}, width "
                     f"{row['width']['mean']:.2f}, worst {row['largest_blend_over_smaller']:.3f}"

@@ -16,6 +16,7 @@ import numpy as np
 
 from memscore.estimators.cscore import CSCORE
 from memscore.estimators.memorization_blend import BLEND, estimate_blend
+from memscore.estimators.memorization_stacked import STACKED
 from memscore.estimators.registry import STATISTICS
 from memscore.estimators.statistic import compute_table
 from memscore.models.architectures import ARCHITECTURES
@@ -170,6 +171,7 @@ def list_scores() -> list[str]:
     rows: list[tuple[str, ScoreInfo, str]] = []
     # an imported bank has only the columns that were given
     rows += [(f"{BLEND}_k0.500", SCORES[BLEND], "always, from `correct` and `gap`")]
+    rows += [(f"{STACKED}_k0.500", SCORES[STACKED], "`--stacked`")]
     rows += [(f"{stem}_k0.500", entry.info, f"always, from `{entry.signal}`") for stem, entry in STATISTICS.items()]
     rows += [("cscore", CSCORE.info._replace(source=CSCORE_SOURCE), "two keep fractions or more")]
     for name, attack in ATTACKS.items():

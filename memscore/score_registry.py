@@ -32,6 +32,12 @@ SCORES: dict[str, ScoreInfo] = {
         "probability",
         1,
     ),
+    "memorization_stacked": ScoreInfo(
+        "Feldman & Zhang 2020 eq. 1 by regression of held-out counts over examples (Wolpert 1992); shrinks the most "
+        "memorized examples",
+        "probability",
+        1,
+    ),
     "lira": ScoreInfo(
         "Carlini et al. 2022, Algorithm 1 with Student-t predictives (BaVarIA-t, arXiv 2603.11799): "
         "mean log-likelihood ratio over targets that held it",

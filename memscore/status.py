@@ -17,7 +17,7 @@ import tyro
 from memscore.cli.command_line import call_command
 from memscore.cli.options import Maybe
 from memscore.monitoring.default_store import choose_store
-from memscore.monitoring.status import VarianceCache, compute_bank_status
+from memscore.monitoring.status import PrecisionCache, compute_bank_status
 from memscore.store.json_records import replace_nonfinite
 from memscore.store.remote import RETRY_S
 from memscore.store.store import Store
@@ -51,10 +51,10 @@ def show_status(
     url = choose_store(store)
     bank = Store.open(url)
     console = open_console()
-    variances: VarianceCache = {}
+    precisions: PrecisionCache = {}
     # with --watch, the variance of an arm's first models is measured once and not at every look
     while True:
-        bank_status = compute_bank_status(bank, variances)
+        bank_status = compute_bank_status(bank, precisions)
         if json:
             print(dumps(replace_nonfinite(asdict(bank_status)), indent=2 if watch is None else None), flush=True)
         else:

@@ -240,7 +240,9 @@ def _select_by_score(selection: Selection) -> np.ndarray:
     part = validate_choice("part of a score", selection.part, SCORE_PARTS)
     rows, values = _drop_undefined(*selection.scores(score), selection.splits)
     # unlike a probit
-    in_unit_interval = score.startswith(("memorization_k", "memorization_blend_k", "memorization_probability_k"))
+    in_unit_interval = score.startswith((
+        *("memorization_k", "memorization_blend_k", "memorization_stacked_k", "memorization_probability_k"),
+    ))
     # Before available rows are selected: `medium` means the same for a second set, disjoint from the first.
     middle = 0.5 if in_unit_interval or not len(values) else float(np.median(values))
     selectable = np.isin(rows, available)

@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Your model": ("model", "members", "mean", "std"),
     "Imported arrays": ("member", "correct", "gap", "logit_confidence", "top_gap", "labels", "ids"),
     "Scores": (
-        *("queries", "attacks", "proxies", "bank_events", "evaluation_events"),
+        *("queries", "stacked", "attacks", "proxies", "bank_events", "evaluation_events"),
         *("inversion_candidates", "inversion_iterations", "inversion_tv"),
         *("arm", "score", "draws", "threshold", "delta", "rmia", "gamma"),
     ),

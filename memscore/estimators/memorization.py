@@ -226,8 +226,14 @@ def compute_probit_terms(gap: np.ndarray) -> Terms:
 
 def compute_probit_difference(inside: Side, outside: Side) -> np.ndarray:
     """Compute Phi in minus Phi out, in [-1, 1]; NaN with fewer than two models on a side."""
-    difference: np.ndarray = ndtr(_standardize(inside)[0]) - ndtr(_standardize(outside)[0])
+    difference: np.ndarray = compute_probit(inside) - compute_probit(outside)
     return difference
+
+
+def compute_probit(side: Side) -> np.ndarray:
+    """Compute Phi of one side, the fitted share of right models; NaN with fewer than two models."""
+    share: np.ndarray = ndtr(_standardize(side)[0])
+    return share
 
 
 def compute_probit_errors(inside: Side, outside: Side, terms: Terms, member: np.ndarray) -> dict[str, np.ndarray]:

@@ -57,6 +57,9 @@ class BlendSums(NamedTuple):
         square: (c - q)^2 from all models, over the same.
         bias: (c_A - q_A)(c_B - q_B), over the same.
         scale: squared standard error of the counts, over the same.
+        counts_difference: (c_A - c_B)^2, over the same.
+        product_difference: (c_A - c_B)(q_A - q_B), over the same.
+        probit_difference: (q_A - q_B)^2, over the same.
         pairs: number of those examples and pairs.
         counts: unbiased variance of the counts, over examples that have both estimates.
         covariance: of counts and probit, over these examples.
@@ -68,6 +71,9 @@ class BlendSums(NamedTuple):
     square: float
     bias: float
     scale: float
+    counts_difference: float
+    product_difference: float
+    probit_difference: float
     pairs: int
     counts: float
     covariance: float
@@ -84,29 +90,61 @@ class BlendFit:
         bias: mean squared bias of the probit.
         bias_share: the same as a multiple of the counts' squared standard error.
         rmse: root mean square error of the blend over the bank.
+        counts_variance: mean variance of the counts.
+        covariance: mean covariance of counts and probit.
+        probit_variance: mean variance of the probit.
+        is_between_blocks: variances and covariance, and so the RMSE, are measured between halves of whole blocks, which
+            includes what a design cancels within its blocks; else they are those of independent models.
     """
 
     weight: float
     bias: float
     bias_share: float
     rmse: float
+    counts_variance: float
+    covariance: float
+    probit_variance: float
+    is_between_blocks: bool
+
+    def predict_rmse(self, share: float) -> float:
+        """Predict the blend's error from another number of models, with the weight that is the best one there.
+
+        The probit's bias stays, and all variances change alike, by 1 over the number of models.
+
+        Args:
+            share: variances there, as a share of those here.
+
+        Returns:
+            The error; at share 1 it is `rmse`.
+        """
+        here = self._compute_least_error(1.0)
+        # the weight was fitted to other products of the same halves, so that the least error differs a little from rmse
+        return self._compute_least_error(share) * (self.rmse / here if here else 1.0)
+
+    def _compute_least_error(self, share: float) -> float:
+        """Compute the error with the best weight from the bias and the variances alone."""
+        counts, both, probit = (share * each for each in (self.counts_variance, self.covariance, self.probit_variance))
+        curvature = self.bias + counts - 2 * both + probit
+        weight = float(np.clip((self.bias + probit - both) / curvature, 0, 1)) if curvature > 0 else 1.0
+        return float(np.sqrt(_combine_variances(counts, both, probit, weight) + (1 - weight) ** 2 * self.bias))
 
 
 def sum_for_blend(
-    counts: Columns, probit: Columns, halves_counts: np.ndarray, halves_probit: np.ndarray, variance: np.ndarray
+    tables: Mapping[str, Columns], halves: Mapping[str, np.ndarray], columns: Mapping[str, np.ndarray]
 ) -> BlendSums:
     """Sum over some examples what fit_blend needs.
 
     Args:
-        counts: value and se [n] of MEMORIZATION from all models.
-        probit: value, se and covariance [n] of PROBIT_FOR_BLEND.
-        halves_counts: [2 P, n], counts from the halves of P pairs; rows 0 and 1 are a pair, 2 and 3, and so on.
-        halves_probit: [2 P, n], the probit from them.
-        variance: [n], unbiased variance of the counts; NaN where undefined.
+        tables: by the names of BLENDED their columns [n] from all models.
+        halves: by these names the values [2 P, n] from the halves of P pairs; rows 0 and 1 are a pair, and so on.
+        columns: correct and member, bool [M, n].
 
     Returns:
         The sums, over examples where both estimates are defined; those over pairs, where they are in both halves.
     """
+    counts, probit = (tables[name] for name in BLENDED)
+    halves_counts, halves_probit = (halves[name] for name in BLENDED)
+    variance = compute_variances(columns["correct"], columns["member"])
     c_a, c_b = halves_counts[::2].astype(np.float64), halves_counts[1::2].astype(np.float64)
     q_a, q_b = halves_probit[::2], halves_probit[1::2]
     # The weight's numerator is the mean of (c - q)(m - q), with the truth m unknown: the other half's counts stand for
@@ -126,6 +164,9 @@ def sum_for_blend(
         square=sum_over_pairs(square),
         bias=sum_over_pairs((c_a - q_a) * (c_b - q_b)),
         scale=sum_over_pairs(counts["se"] ** 2),
+        counts_difference=sum_over_pairs((c_a - c_b) ** 2),
+        product_difference=sum_over_pairs((c_a - c_b) * (q_a - q_b)),
+        probit_difference=sum_over_pairs((q_a - q_b) ** 2),
         pairs=int(defined.sum()),
         counts=float(variance[has_both].sum()),
         covariance=float(probit[COVARIANCE][has_both].sum()),
@@ -134,31 +175,54 @@ def sum_for_blend(
     )
 
 
-def fit_blend(parts: Iterable[BlendSums]) -> BlendFit:
+def fit_blend(parts: Iterable[BlendSums], block_share: float | None = None) -> BlendFit:
     """Fit the weight of the counts, and measure the blend's error.
+
+    The variances of independent models follow from each side's spread. In balanced blocks models depend on each other:
+    what the design cancels is seen between blocks only. Halves A and B of whole blocks, each a share s of the models,
+    are independent of each other, so that the variance from all models is s / 2 times the mean of (x_A - x_B)^2.
 
     Args:
         parts: sums of disjoint sets of examples.
+        block_share: s, where the halves are of whole blocks of models that depend on each other; else None.
 
     Returns:
         The fit; all NaN where no example is defined in both halves of a pair, or from all models.
     """
     sums = BlendSums(*np.sum([*parts], axis=0).tolist())
+    has_blocks = block_share is not None
     if not sums.pairs or not sums.examples:
-        return BlendFit(weight=np.nan, bias=np.nan, bias_share=np.nan, rmse=np.nan)
+        undefined = dict.fromkeys(
+            ("weight", "bias", "bias_share", "rmse", "counts_variance", "covariance", "probit_variance"), np.nan
+        )
+        return BlendFit(**undefined, is_between_blocks=has_blocks)
     # where counts and probit are equal, every weight gives the same
     weight = float(np.clip(sums.numerator / sums.square, 0, 1)) if sums.square else 1.0
     # an average of products, which noise may make negative
     bias = max(sums.bias / sums.pairs, 0.0)
-    rest = 1 - weight
-    total = weight**2 * sums.counts + 2 * weight * rest * sums.covariance + rest**2 * sums.probit
-    variance = max(total / sums.examples, 0.0)
+    if block_share is None:
+        counts, both, probit = (each / sums.examples for each in (sums.counts, sums.covariance, sums.probit))
+    else:
+        counts, both, probit = (
+            block_share / 2 * each / sums.pairs
+            for each in (sums.counts_difference, sums.product_difference, sums.probit_difference)
+        )
     return BlendFit(
         weight=weight,
         bias=bias,
         bias_share=max(sums.bias / sums.scale, 0.0),
-        rmse=float(np.sqrt(variance + rest**2 * bias)),
+        rmse=float(np.sqrt(_combine_variances(counts, both, probit, weight) + (1 - weight) ** 2 * bias)),
+        counts_variance=counts,
+        covariance=both,
+        probit_variance=probit,
+        is_between_blocks=has_blocks,
     )
+
+
+def _combine_variances(counts: float, covariance: float, probit: float, weight: float) -> float:
+    """Combine mean variances to the blend's; noise of the covariance must not make it negative."""
+    rest = 1 - weight
+    return max(weight**2 * counts + 2 * weight * rest * covariance + rest**2 * probit, 0.0)
 
 
 def blend(counts: np.ndarray, probit: np.ndarray, weight: float) -> np.ndarray:
@@ -216,7 +280,12 @@ def compute_blend_table(counts: Columns, probit: Columns, fit: BlendFit) -> dict
 
 
 def estimate_blend(
-    correct: np.ndarray, gap: np.ndarray, member: np.ndarray, halves: Sequence[tuple[np.ndarray, np.ndarray]]
+    correct: np.ndarray,
+    gap: np.ndarray,
+    member: np.ndarray,
+    halves: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    has_blocks: bool = False,
 ) -> tuple[dict[str, np.ndarray], BlendFit]:
     """Estimate the blend of each example from models in memory.
 
@@ -225,16 +294,17 @@ def estimate_blend(
         gap: [M, N], logit of the label minus the largest other.
         member: bool [M, N], example n was in model m's training set.
         halves: pairs of disjoint sets of models, positions in M, such as draw_random_halves gives.
+        has_blocks: the halves are of whole blocks of models that depend on each other.
 
     Returns:
         The columns of compute_blend_table, and the fit.
     """
     columns = {"correct": correct, "gap": gap, "member": member}
-    counts, probit = compute_tables(BLENDED, columns).values()
-    weights = count_set_weights([half for pair in halves for half in pair], len(member))
+    tables = compute_tables(BLENDED, columns)
+    sets = [half for pair in halves for half in pair]
     # all halves in one pass over the models, as a matrix of weights 0 and 1
-    of_halves = compute_weighted_values(BLENDED, weights, columns)
-    halves_counts, halves_probit = of_halves.values()
-    variance = compute_variances(correct, member)
-    fit = fit_blend([sum_for_blend(counts, probit, halves_counts, halves_probit, variance)])
+    of_halves = compute_weighted_values(BLENDED, count_set_weights(sets, len(member)), columns)
+    share = float(np.mean([len(half) for half in sets])) / len(member) if has_blocks and sets else None
+    fit = fit_blend([sum_for_blend(tables, of_halves, columns)], share)
+    counts, probit = tables.values()
     return compute_blend_table(counts, probit, fit), fit

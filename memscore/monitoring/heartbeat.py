@@ -41,7 +41,8 @@ class Heartbeat:
         planned: arm -> models requested in total; None where an error was requested.
         wish: that error, the RMSE of memorization.
         models: arm -> stored models.
-        rmse: arm -> RMSE of memorization with so many models, forecast from the arm's first ones; None before these.
+        rmse: arm -> RMSE of memorization, of the blend where it is defined, with so many models, forecast from the
+            arm's first ones; None before these.
         done: models of the current phase that this run has finished, failed ones included.
         total: models of the phase, of which `done` are done.
         trained: models of arms that this run stored.

@@ -131,7 +131,7 @@ class MonitoredPool:
             heartbeat, rate_per_s = self._heartbeat, self._compute_rate(workers)
             new_models = list(self._unmeasured)
             predicted_rmse = {
-                arm: forecast.variance.predict_rmse(forecast.arm.keep, heartbeat.models[arm])
+                arm: forecast.measured.predict_rmse(forecast.arm.keep, heartbeat.models[arm])
                 for arm, forecast in self._forecasts.items()
             }
             # the driver's own phase has no jobs; the models' counts are shown beside it

@@ -28,7 +28,10 @@ GAUGES: MetricTable = {
     "models": ("stored models of an arm", "arm"),
     "models_planned": ("models of an arm that were requested", "arm"),
     "models_to_do": ("models that this run has not done yet", None),
-    "memorization_rmse": ("root mean square error of memorization with the models of an arm", "arm"),
+    "memorization_rmse": (
+        "root mean square error of memorization (the blend, where defined) with the models of an arm",
+        "arm",
+    ),
     "workers": ("jobs that can run at once", None),
     "workers_busy": ("jobs that run", None),
     "models_per_hour": ("models of arms, over the last rounds", None),

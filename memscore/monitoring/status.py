@@ -38,7 +38,7 @@ RATE_SHARDS = 64  # shards whose times give the rate where no driver reports one
 MAX_FAILURES_READ = 500  # failures that are read; others are only counted
 MODELS_NAMED = 3  # models that a group of failures names
 
-VarianceCache = MutableMapping[tuple[str, int], Any]
+PrecisionCache = MutableMapping[tuple[str, int], Any]
 """Arm and number of its first models -> their OutcomeVariance and RMSE, which never change."""
 
 
@@ -127,6 +127,18 @@ def compute_trials_status(store: Store, place: str, problems: list[str]) -> Tria
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArmPrecision:
+    """Error of memorization of an arm: the score whose error it is, and the first models that it was computed from."""
+
+    rmse: float | None
+    score: str
+    first_models: int
+
+
+UNKNOWN_PRECISION = ArmPrecision(rmse=None, score="", first_models=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArmStatus:
     """Status of one arm.
 
@@ -140,6 +152,7 @@ class ArmStatus:
         failed: models without a result, to be tried again.
         diverged: models that are never trained again.
         rmse: root mean square error of memorization with so many models; None where it is undefined.
+        rmse_of: the score whose error that is, the blend where it is defined; empty where none is.
         rmse_from: first models of the arm from which it was computed: all, as `estimate` does, or it is scaled to all.
     """
 
@@ -152,6 +165,7 @@ class ArmStatus:
     failed: int
     diverged: int
     rmse: float | None
+    rmse_of: str
     rmse_from: int
 
 
@@ -234,8 +248,8 @@ class BankStatus:
     engines: dict[str, int] = field(default_factory=dict)
 
 
-def compute_bank_status(store: Store, variances: VarianceCache | None = None) -> BankStatus:
-    """Compute the status of a bank; damaged files are among its problems. `variances` caches what shards give."""
+def compute_bank_status(store: Store, precisions: PrecisionCache | None = None) -> BankStatus:
+    """Compute the status of a bank; damaged files are among its problems. `precisions` caches what shards give."""
     problems: list[str] = []
     heartbeat = read_or_report(lambda: read_heartbeat(store.folder), problems)
     files = {info.base_name.removesuffix(".parquet"): info for info in list_files(store.folder, "shards")}
@@ -248,7 +262,7 @@ def compute_bank_status(store: Store, variances: VarianceCache | None = None) ->
     failures = read_failures(store, failed_models[:MAX_FAILURES_READ], problems)
     diverged = {name for name, record in failures.items() if record["kind"] == "diverged"}
     arms = [
-        compute_arm_status(store, record, [*files], failed_models, diverged, heartbeat, variances, problems)
+        compute_arm_status(store, record, [*files], failed_models, diverged, heartbeat, precisions, problems)
         for record in records.values()
     ]
     # Each shard belongs to one arm at most, so what no arm has counted is of none.
@@ -297,7 +311,7 @@ def compute_arm_status(
     failed_models: list[str],
     diverged: set[str],
     heartbeat: Heartbeat | None,
-    variances: VarianceCache | None,
+    precisions: PrecisionCache | None,
     problems: list[str],
 ) -> ArmStatus:
     """Compute the status of one arm from its record and the names of shards and failures."""
@@ -307,7 +321,7 @@ def compute_arm_status(
     models_in_block: dict[int, int] = {}
     for index in models:
         models_in_block[index // block] = models_in_block.get(index // block, 0) + 1
-    rmse, rmse_from = compute_precision(store, record, models, {} if variances is None else variances, problems)
+    precision = compute_precision(store, record, models, {} if precisions is None else precisions, problems)
     return ArmStatus(
         name=name,
         planned=heartbeat.planned.get(name) if heartbeat else None,
@@ -317,22 +331,22 @@ def compute_arm_status(
         whole_blocks=sum(n_models == block for n_models in models_in_block.values()),
         failed=sum(model not in diverged for model in failed_of_arm),
         diverged=sum(model in diverged for model in failed_of_arm),
-        rmse=rmse,
-        rmse_from=rmse_from,
+        rmse=precision.rmse,
+        rmse_of=precision.score,
+        rmse_from=precision.first_models,
     )
 
 
 def compute_precision(
-    store: Store, record: dict[str, Any], models: list[int], variances: VarianceCache, problems: list[str]
-) -> tuple[float | None, int]:
-    """Compute the error of memorization, and the number of first models it is from."""
+    store: Store, record: dict[str, Any], models: list[int], precisions: PrecisionCache, problems: list[str]
+) -> ArmPrecision:
+    """Compute the error of memorization from the first models of an arm; undefined where no example has two a side."""
     if not models:
-        return None, 0
+        return UNKNOWN_PRECISION
+    from memscore.pipeline.map_reduce import MIN_PARALLEL_CELLS
     from memscore.pipeline.precision import (  # imports SciPy: half of the time of the whole command
-        compute_outcome_variance,
-        compute_rmse_from_counts,
         count_first_models,
-        read_membership_counts,
+        measure_precision,
     )
     from memscore.subsets.designs import parse_arm_record
 
@@ -340,15 +354,19 @@ def compute_precision(
     # The error of a whole bank would take all its shards: a few first models give the variance, which is scaled.
     first_models = [index for index in models if index < count_first_models(arm)]
     key = (arm.name, len(first_models))
-    if first_models and key not in variances:
-        counts = read_or_report(lambda: read_membership_counts(store, arm, first_models), problems)
-        if counts is None:
-            return None, 0
-        variances[key] = compute_outcome_variance(*counts), compute_rmse_from_counts(counts)
-    variance, measured = variances.get(key, (None, float("nan")))
-    if measured != measured:  # NaN: no example has two models on each side yet
-        return None, 0
-    return measured if first_models == models else variance.predict_rmse(arm.keep, len(models)), len(first_models)
+    if first_models and key not in precisions:
+        # the blend of very many examples would take a minute
+        with_blend = len(first_models) * store.manifest.split_sizes[0] < MIN_PARALLEL_CELLS
+        measured = read_or_report(lambda: measure_precision(store, arm, first_models, with_blend=with_blend), problems)
+        if measured is None:
+            return UNKNOWN_PRECISION
+        precisions[key] = measured
+    measured = precisions.get(key)
+    if measured is None or measured.rmse != measured.rmse:  # NaN: no example has two models on each side yet
+        return UNKNOWN_PRECISION
+    return ArmPrecision(
+        rmse=measured.predict_rmse(arm.keep, len(models)), score=measured.score, first_models=len(first_models)
+    )
 
 
 def read_failures(store: Store, names: list[str], problems: list[str]) -> dict[str, dict[str, Any]]:

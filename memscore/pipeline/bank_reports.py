@@ -153,6 +153,8 @@ def build_arm_summary(arm: ArmScores) -> dict[str, object]:
         "memorization_rmse": arm.rmse,
         "memorization_rmse_between_blocks": arm.rmse_block,
         "blend": None if arm.blend is None else asdict(arm.blend),
+        # only where it was asked for
+        **({} if arm.stacked is None else {"stacked": asdict(arm.stacked)}),
         "models_in_unfinished_blocks": arm.unfinished,
         "undefined": arm.undefined,
         "groups": sum(len(leaks) for _, decisions in arm.list_decisions() for leaks in decisions.groups.values()),

@@ -112,7 +112,7 @@ def count_missing_models(bank: Bank, workers: int) -> MissingModels:
     if bank.config.until_rmse is not None:
         first_models = count_first_models(bank.arms[0])
         forecast = forecast_precision(bank.store, bank.arms[0], workers) if stored_arms else None
-        only_first = forecast is None or forecast.models < first_models
+        only_first = forecast is None or forecast.measured.models < first_models
         needed = (
             first_models
             if forecast is None or only_first

@@ -41,8 +41,9 @@ from memscore.pipeline.originals import (
     get_or_train_pilot,
 )
 from memscore.pipeline.output_check import find_network_output_kind
-from memscore.pipeline.precision import PrecisionForecast, check_forecast, forecast_precision
+from memscore.pipeline.precision import MeasuredPrecision, PrecisionForecast, check_forecast, forecast_precision
 from memscore.pipeline.scoring import score_arm, score_fractions
+from memscore.pipeline.stacked_scores import check_stacked
 from memscore.pipeline.start_weights import (
     describe_network,
     describe_start_weights,
@@ -134,6 +135,8 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
     splits = load_splits(config)
     config, left_out = resolve_proxies(config, len(splits.validation))
     check_attacks(config.attacks, SHARD_COLUMNS, len(splits.validation))
+    if config.stacked:
+        check_stacked(len(splits.train), count)
     require_validation_images(select_proxies(config.proxies), len(splits.validation))
     manifest, recipe = build_manifest(config, splits, arms)
     location = locate_store(config, manifest, recipe, device)
@@ -273,6 +276,7 @@ def estimate(
         *(store, bank.splits, training),
         pool=pool,
         attacks=config.attacks,
+        stacked=config.stacked,
         keys=keys,
         inversions=dict.fromkeys(
             (name for name in select_proxies(config.proxies) if name in INVERSIONS),
@@ -319,6 +323,7 @@ def score_bank(
     training: TrainingSummary,
     *,
     attacks: Sequence[str],
+    stacked: bool = False,
     pool: Pool | None = None,
     keys: Sequence[str] = (),
     inversions: Mapping[str, InversionOptions] = MappingProxyType({}),
@@ -331,8 +336,9 @@ def score_bank(
     """Compute every score of a trained bank; write the table of all scores and the reports.
 
     The caller holds the store's lock. `splits` are for the figures, which need images; `keys` are those of the
-    originals; a large bank is reduced on `pool`, if there is one; `inversions` are the settings of inversions where
-    they are not those of the stored scores; `copies` are found in the splits if they were not yet.
+    originals; a large bank is reduced on `pool`, if there is one; `stacked` asks for memorization by regression;
+    `inversions` are the settings of inversions where they are not those of the stored scores; `copies` are found in the
+    splits if they were not yet.
     """
     # 1. Receipts, read once, since each is a file of its own.
     training.restored_receipts = restore_receipts(store, training.shards)
@@ -343,7 +349,7 @@ def score_bank(
     for name in sorted(store.arms()):
         shards = training.shards[name] if name in training.shards else store.find_valid_shards(name, verify=False)
         if shards:
-            arms.append(score_arm(store, name, shards, attacks, pool))
+            arms.append(score_arm(store, name, shards, attacks, pool, stacked=stacked))
             names += arms[-1].names + score_bank_events(store, name, sorted(shards))
     inversions = read_stored_inversions(store) | dict(inversions)
     proxies = score_proxies(store, keys, inversions)
@@ -374,7 +380,12 @@ def score_bank(
         event_s=compute_event_seconds(store, receipts),
         inversion=summarize_inversions(table),
         forecast_checks=[
-            check_forecast(forecast, arm.suffix, arm.models, arm.rmse, target_rmse)
+            check_forecast(
+                forecast,
+                arm.suffix,
+                MeasuredPrecision(models=arm.models, counts_rmse=arm.rmse, blend=arm.blend),
+                target_rmse,
+            )
             for arm in arms
             for forecast in forecasts
             if forecast.arm == arm.arm

@@ -13,7 +13,7 @@ import numpy as np
 
 from cluster.pool import Pool
 from memscore.estimators.cscore import CSCORE, average_fractions
-from memscore.estimators.memorization import compute_bank_rmse, compute_variances, sum_variances
+from memscore.estimators.memorization import compute_bank_rmse, sum_variances
 from memscore.estimators.memorization_blend import (
     BLEND,
     BLENDED,
@@ -26,6 +26,7 @@ from memscore.estimators.memorization_blend import (
     fit_blend,
     sum_for_blend,
 )
+from memscore.estimators.memorization_stacked import STACKED, StackedFit
 from memscore.estimators.registry import STATISTICS, select_statistics
 from memscore.estimators.shadow_models import find_blocks_of_shadows
 from memscore.estimators.statistic import (
@@ -33,7 +34,6 @@ from memscore.estimators.statistic import (
     compute_between_block_se,
     compute_tables,
     compute_weighted_values,
-    count_set_weights,
 )
 from memscore.pipeline.attack_decisions import AttackDecisions
 from memscore.pipeline.attack_repeats import (
@@ -45,10 +45,12 @@ from memscore.pipeline.attacks import (
     check_attacks,
 )
 from memscore.pipeline.map_reduce import ColumnBuffer, DiskBuffer, map_blocks
+from memscore.pipeline.model_sets import ModelSets, draw_model_sets, find_whole_blocks
 from memscore.pipeline.outlying_models import name_outlying_models
+from memscore.pipeline.stacked_scores import compute_stacked, is_stacked_stored
 from memscore.score_registry import SCORES, build_field_metadata
 from memscore.statistics.outlying_models import MAX_EXAMPLES, SIGNALS, Deviation, sum_model_outputs
-from memscore.statistics.reliability import Reliability, compute_reliability, draw_arm_halves
+from memscore.statistics.reliability import Reliability, compute_reliability
 from memscore.store.block_reader import Block, split_blocks
 from memscore.store.shards import SHARD_COLUMNS, format_model_name, hash_shards
 from memscore.store.store import Store
@@ -119,6 +121,7 @@ class ArmScores:
         left_out: names of models that are no targets of an attack, since their confidences are far from the others'.
         has_other_blocks: two blocks or more have enough models for the shadows of targets of other blocks.
         blend: weight of the counts in the blend of counts and probit, and its RMSE; None for a bank without gaps.
+        stacked: precision of memorization by regression; None where it was not asked for or not possible.
     """
 
     arm: Arm
@@ -137,6 +140,7 @@ class ArmScores:
     left_out: tuple[str, ...] = ()
     has_other_blocks: bool = False
     blend: BlendFit | None = None
+    stacked: StackedFit | None = None
 
     def list_decisions(self) -> list[tuple[str, AttackDecisions]]:
         """List the attacks with decisions by thresholds, by the name of their first score without the suffix."""
@@ -144,12 +148,19 @@ class ArmScores:
 
 
 def score_arm(
-    store: Store, name: str, shards: dict[int, str], attacks: Sequence[str] = ("lira",), pool: Pool | None = None
+    store: Store,
+    name: str,
+    shards: dict[int, str],
+    attacks: Sequence[str] = ("lira",),
+    pool: Pool | None = None,
+    *,
+    stacked: bool = False,
 ) -> ArmScores:
     """Write every score of one arm, from its valid models: index -> hash of the shard's contents.
 
-    Attacks that the arm was scored with before are computed again too. The scores have the same bits with and without
-    a pool. ValueError if an attack needs a column or examples that the bank does not have.
+    Attacks that the arm was scored with before are computed again too, and so is memorization by regression (stacked).
+    The scores have the same bits with and without a pool. ValueError if an attack needs a column or
+    examples that the bank does not have.
     """
     record, indices = store.arms()[name], sorted(shards)
     arm, suffix = parse_arm_record(record), record["suffix"]
@@ -172,6 +183,9 @@ def score_arm(
     # for a million examples tables are large, and so are the scores of an attack
     statistics.tables.clear()
     del memorization
+    stacked_result = compute_stacked(store, arm, indices, pool) if stacked or is_stacked_stored(store, suffix) else None
+    if stacked_result:
+        write({STACKED: stacked_result[0]})
     curves: dict[str, AttackCurve] = {}
     success, reliabilities, left_out = dict[str, SuccessSummary](), statistics.reliabilities, set[int]()
     for attack in dict.fromkeys([*attacks, *find_stored_attacks(store, suffix)]):
@@ -197,44 +211,7 @@ def score_arm(
         left_out=tuple(format_model_name(name, index) for index in sorted(left_out)),
         has_other_blocks=find_blocks_of_shadows(indices, arm.models_per_block) is not None,
         blend=statistics.blend,
-    )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ModelSets:
-    """Sets of an arm's models from which estimates are made beside those from all models.
-
-    They are rows of one matrix, so that the bank is read once for all sets.
-
-    Attributes:
-        weights: [sets, M], how often each model is in each set.
-        halves: rows of pairs of halves, for reliabilities; none where there is only one block.
-        fit: rows of pairs of halves that the blend is fitted on.
-        blocks: rows of the whole blocks of an orthogonal design; None for other designs.
-    """
-
-    weights: np.ndarray
-    halves: slice
-    fit: slice
-    blocks: slice | None
-
-
-def draw_model_sets(seed: int, name: str, indices: Sequence[int], arm: Arm) -> ModelSets:
-    """Draw the sets of an arm, given the bank's seed, the arm's name and the indices of its valid models."""
-    # halves of whole blocks: the models of a balanced block depend on each other
-    halves = draw_arm_halves(seed, name, np.asarray(indices) // arm.models_per_block)
-    whole = find_whole_blocks(indices, arm.models_per_block)
-    # fitting needs halves of equal size; one block is split, whose models depend on each other little enough for that
-    fit = halves if len(whole) > 1 else draw_arm_halves(seed, name, np.arange(len(indices)))
-    half_sets, fit_sets = ([half for pair in pairs for half in pair] for pairs in (halves, fit))
-    blocks = whole if arm.design == "orthogonal" else []
-    all_sets = [*half_sets, *(() if fit is halves else fit_sets), *blocks]
-    stop = len(all_sets) - len(blocks)
-    return ModelSets(
-        weights=count_set_weights(all_sets, len(indices)),
-        halves=slice(0, len(half_sets)),
-        fit=slice(stop - len(fit_sets), stop),
-        blocks=slice(stop, len(all_sets)) if arm.design == "orthogonal" else None,
+        stacked=stacked_result[1] if stacked_result else None,
     )
 
 
@@ -263,7 +240,7 @@ def compute_statistics(
         reliabilities = {
             stem: compute_reliability(buffer.read_pairs(stem, STATISTICS[stem].info.direction)) for stem in buffer.names
         }
-        fit = fit_blend(sums) if sums else None
+        fit = fit_blend(sums, sets.block_share) if sums else None
         if fit:
             reliabilities[BLEND] = compute_reliability(blend_halves(buffer, fit.weight))
     if fit:
@@ -302,13 +279,7 @@ def compute_block_statistics(block: Block, sets: ModelSets, step: int) -> BlockS
                 part_tables[stem]["se_block"] = compute_between_block_se(values[sets.blocks])
         if is_blended:
             counts, probit = BLENDED
-            sums.append(
-                sum_for_blend(
-                    *(part_tables[counts], part_tables[probit]),
-                    *(weighted[counts][sets.fit], weighted[probit][sets.fit]),
-                    compute_variances(columns["correct"], columns["member"]),
-                )
-            )
+            sums.append(sum_for_blend(part_tables, {stem: weighted[stem][sets.fit] for stem in BLENDED}, columns))
             if sets.blocks:
                 part_tables[probit][BLOCK_COVARIANCE] = compute_between_block_covariance(
                     weighted[counts][sets.blocks], weighted[probit][sets.blocks]
@@ -358,13 +329,6 @@ def select_columns(store: Store, name: str, indices: Sequence[int]) -> list[str]
     outputs = [name for name in SIGNALS if name in stored][:1]
     signals = {"member", "correct", *outputs} | {statistic.signal for statistic in STATISTICS.values()}
     return [column for column in SHARD_COLUMNS if column in stored and column in signals]
-
-
-def find_whole_blocks(indices: Sequence[int], block: int) -> list[np.ndarray]:
-    """Find the positions of the models of each block that has all of its models."""
-    # failures, divergence and stopped runs leave blocks incomplete
-    numbers = np.asarray(indices) // block
-    return [np.flatnonzero(numbers == number) for number in np.flatnonzero(np.bincount(numbers) == block)]
 
 
 def score_fractions(store: Store, arms: Sequence[ArmScores]) -> list[str]:

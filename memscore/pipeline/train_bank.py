@@ -23,13 +23,11 @@ from memscore.pipeline.jobs import (
     run_job,
 )
 from memscore.pipeline.precision import (
+    MeasuredPrecision,
     choose_next_model_count,
-    compute_models_needed,
-    compute_outcome_variance,
-    compute_rmse_from_counts,
     count_first_models,
     find_stored_models,
-    read_membership_counts,
+    measure_precision,
 )
 from memscore.pipeline.proxy_job import ProxyJob
 from memscore.pipeline.proxy_jobs import is_proxy_stored, run_proxy_job
@@ -302,7 +300,7 @@ def train_until_precise(
     progress: ProgressCallback = lambda done, total, line: None,
     on_first_models: Callable[[Arm], None] = lambda arm: None,
 ) -> TrainingSummary:
-    """Train whole blocks of an arm until the measured error of memorization is small enough.
+    """Train whole blocks of an arm until the measured error of memorization (precision.py) is small enough.
 
     How many are trained depends on the models alone, not on when a run was stopped: stored models are measured as if
     they had just been trained, so the same call again trains nothing, and a smaller error continues. The error stays
@@ -315,7 +313,6 @@ def train_until_precise(
     missing = find_missing_models(store, arm, maximum, summary, events=events)
     check_smallest_subset(store, arm, missing, shared.clusters)
     done, stop = 0, min(count_first_models(arm), maximum)
-    counts = np.zeros((4, store.manifest.split_sizes[0]), np.int64)
     earlier = 0  # models of earlier steps of this run
 
     def report(number: int, total: int, line: str) -> None:
@@ -329,20 +326,25 @@ def train_until_precise(
             pass
         earlier += sum(len(list_models(job)) for job in jobs)
         # the stored models of the step, whichever run trained them
-        new_models = [m for m in find_stored_models(store, arm) if done <= m < stop]
-        if not new_models:
+        models = [m for m in find_stored_models(store, arm) if m < stop]
+        if not any(m >= done for m in models):
             break
-        # counts of disjoint models add, so no shard is read twice
-        counts += read_membership_counts(store, arm, new_models)
         if not done:
             on_first_models(arm)
-        if compute_rmse_from_counts(counts) <= rmse or stop == maximum:
+        # at the maximum nothing depends on the error any more, which scoring measures anyway
+        if stop == maximum:
             break
-        done, stop = stop, choose_next_model_count(arm, stop, estimate_models_needed(counts, arm, rmse), maximum)
+        # of other halves of the models after each step, so that every step reads all of them
+        measured = measure_precision(store, arm, models, pool)
+        if measured.rmse <= rmse:
+            break
+        done, stop = stop, choose_next_model_count(arm, stop, estimate_models_needed(measured, arm, rmse), maximum)
     return count_stored(store, [arm], summary)
 
 
-def estimate_models_needed(counts: np.ndarray, arm: Arm, rmse: float) -> int:
-    """Estimate the models needed from membership counts; 0 where they allow no estimate."""
-    variance = compute_outcome_variance(*counts)
-    return 0 if np.isnan(variance.out) else compute_models_needed(variance, arm, rmse)
+def estimate_models_needed(measured: MeasuredPrecision, arm: Arm, rmse: float) -> int:
+    """Estimate the models needed; 0 where an estimate is not possible, or would be far too high."""
+    if np.isnan(measured.rmse) or (arm.models_per_block > 1 and measured.lacks_blocks):
+        # one block does not show what its design cancels: with the second one the error is measured between both
+        return 0
+    return measured.compute_models_needed(arm, rmse)

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from memscore.data.class_summary import describe_classes, describe_constant_images
 from memscore.data.duplicates import count_copies
+from memscore.estimators.memorization_blend import BLEND, BlendFit
 from memscore.pipeline.bank_reports import EstimateResult
 from memscore.pipeline.config import MAX_MODELS
 from memscore.pipeline.jobs import read_recipe
@@ -18,6 +19,7 @@ from memscore.pipeline.train_bank import TrainingSummary
 from memscore.statistics.intervals import Interval
 from memscore.store.class_names import read_names
 from memscore.store.remote import join_url
+from memscore.subsets.clustering import ORTHOGONAL
 from memscore.tables.console import make_table, print_line
 from memscore.tables.duplicates_lines import describe_copies, print_copies
 from memscore.tables.inversion_table import print_inversion
@@ -71,7 +73,7 @@ def format_goal(bank: Bank) -> str:
     if bank.config.until_rmse is None:
         return format_count(bank.count, "model")
     maximum = "" if bank.config.models is None else f", at most {format_count(bank.count, 'model')}"
-    return f"until RMSE {bank.config.until_rmse:g}{maximum}"
+    return f"until RMSE {bank.config.until_rmse:g} of {BLEND}{maximum}"
 
 
 def print_forecast(console: Console, forecast: PrecisionForecast, target_rmse: float | None) -> None:
@@ -80,9 +82,10 @@ def print_forecast(console: Console, forecast: PrecisionForecast, target_rmse: f
     requirements = [forecast.compute_requirement(rmse) for rmse in rmses]
     if target_rmse is None and all(requirement.models <= forecast.stored for requirement in requirements):
         return  # nothing would be left to do
+    measured = forecast.measured
     table = make_table(
-        f"{forecast.arm.name}: RMSE {format_error(forecast.rmse)} with {format_count(forecast.models, 'model')}; other "
-        f"RMSE with {format_count(forecast.workers, 'worker')}",
+        f"{forecast.arm.name}: RMSE {format_error(measured.rmse)} of {measured.score} with "
+        f"{format_count(measured.models, 'model')}; other RMSE with {format_count(forecast.workers, 'worker')}",
         ("RMSE", "models in all", "time to go", "disk in all"),
     )
     for requirement in requirements:
@@ -93,6 +96,12 @@ def print_forecast(console: Console, forecast: PrecisionForecast, target_rmse: f
             format_size(requirement.bytes),
         )
     console.print(table)
+    if forecast.arm.design == ORTHOGONAL and measured.lacks_blocks:
+        print_line(
+            console,
+            "from one block the error is that of independent subsets, too high for an orthogonal design; what the "
+            "design cancels shows from the second block on",
+        )
 
 
 def print_forecast_checks(console: Console, checks: Sequence[ForecastCheck]) -> None:
@@ -102,15 +111,17 @@ def print_forecast_checks(console: Console, checks: Sequence[ForecastCheck]) -> 
         if check.wish is None and check.models == check.planned_from:
             continue
         requested = "" if check.wish is None else f" {check.models_predicted} models for RMSE {check.wish:g}, and"
+        other = "" if check.score == check.planned_score else f" of {check.planned_score}"
         print_line(
             console,
-            f"{check.suffix}: the forecast from {check.planned_from} models was{requested} "
-            f"RMSE {format_error(check.rmse_predicted)} at {check.models}; it is {format_error(check.rmse)}",
+            f"{check.score}_{check.suffix}: the forecast from {check.planned_from} models was{requested} "
+            f"RMSE {format_error(check.rmse_predicted)}{other} at {check.models}; it is {format_error(check.rmse)}",
         )
         if check.more is not None:
             print_line(
                 console,
-                f"[yellow]not reached[/] RMSE {check.wish:g} with {check.models} models: about {check.more} are needed"
+                f"[yellow]not reached[/] RMSE {check.wish:g} of {check.score} with {check.models} models: "
+                f"about {check.more} are needed"
                 + (
                     f"; give --models {check.more} or leave it out"
                     if check.more <= MAX_MODELS
@@ -161,10 +172,15 @@ def format_precision(arm: ArmScores) -> str:
         f"{arm.suffix}: {format_count(arm.models, 'model')}, {format_queries(arm.queries)}, memorization RMSE "
         + ("undefined" if np.isnan(arm.rmse) else format_error(arm.rmse))
         + ("" if np.isnan(arm.rmse_block) else f" (between blocks {format_error(arm.rmse_block)})")
-        + ("" if arm.blend is None or np.isnan(arm.blend.rmse) else f", blend {format_error(arm.blend.rmse)}")
+        + ("" if arm.blend is None or np.isnan(arm.blend.rmse) else f"; {format_blend(arm.blend)}")
         + format_unfinished(arm.unfinished)
         + (f", undefined for {format_count(arm.undefined, 'example')}" if arm.undefined else "")
     )
+
+
+def format_blend(blend: BlendFit) -> str:
+    """Format the error of the blend, and between what it was measured."""
+    return f"{BLEND} RMSE {format_error(blend.rmse)}" + (" (between blocks)" if blend.is_between_blocks else "")
 
 
 def print_output_warning(console: Console, result: EstimateResult) -> None:

@@ -80,7 +80,8 @@ def format_remarks(status: BankStatus) -> Iterator[str]:
     if measured:
         firsts = ", ".join(sorted({str(arm.rmse_from) for arm in measured}))
         scaled = ", and scaled" if any(arm.rmse_from < arm.models for arm in measured) else ""
-        yield f"RMSE: of memorization with the stored models, computed from the first {firsts} of an arm{scaled}"
+        scores = " and ".join(sorted({arm.rmse_of for arm in measured}))
+        yield f"RMSE: of {scores} with the stored models, computed from the first {firsts} of an arm{scaled}"
     for group in status.failures:
         outcome = (
             "diverged, never trained again" if group.kind == "diverged" else "failed, tried again by the next command"

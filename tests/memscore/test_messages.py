@@ -117,15 +117,13 @@ def test_an_imported_bank_of_one_model_gets_no_advice_on_training(tmp_path, caps
 
 
 def test_a_plan_never_names_fewer_models_than_it_was_made_from():
-    from memscore.pipeline.precision import OutcomeVariance
+    from memscore.pipeline.precision import MeasuredPrecision, OutcomeVariance
     from memscore.subsets.designs import Arm
 
     spread = OutcomeVariance(inside=0.001, out=0.001)
     forecast = PrecisionForecast(
         arm=Arm(design="exact", keep=0.5, block=2),
-        models=32,
-        variance=spread,
-        rmse=0.01,
+        measured=MeasuredPrecision(models=32, counts_rmse=0.01, blend=None, variance=spread),
         stored=32,
         seconds=1.0,
         workers=1,

@@ -115,6 +115,28 @@ def test_the_interval_covers_and_is_shorter_than_that_of_the_counts(models, keep
     assert np.sqrt((table["se"] ** 2).mean()) == pytest.approx(fit.rmse, rel=0.15)
 
 
+@pytest.mark.parametrize("blocks", [2, 3, 8])
+def test_the_error_of_a_balanced_design_is_seen_between_blocks(blocks):
+    """A neighbour's membership moves every gap, and is balanced over the models with and without the example."""
+    rng = np.random.default_rng(6)
+    n, block = 3000, 32
+    order = np.argsort(rng.random((blocks, block, n)), axis=1)  # in each block, for each example, its own order
+    member, neighbour = (order % 2 == 0).reshape(-1, n), (order // 2 % 2 == 0).reshape(-1, n)
+    mean = rng.uniform(0, 2, n)
+    gap = np.where(member, 2.5, mean) + np.where(neighbour, 1.2, -1.2) + rng.normal(0, 0.7, member.shape)
+
+    def right(middle):
+        return (norm.cdf((middle + 1.2) / 0.7) + norm.cdf((middle - 1.2) / 0.7)) / 2
+
+    halves = draw_random_halves(np.arange(len(gap)) // block, np.random.default_rng(0))
+    table, fit = estimate_blend(gap > 0, gap, member, halves, has_blocks=True)
+    error = np.sqrt(np.mean((table["value"] - (right(2.5) - right(mean))) ** 2))
+    assert fit.is_between_blocks
+    assert fit.rmse == pytest.approx(error, rel=0.07)
+    independent = estimate_blend(gap > 0, gap, member, halves)[1]
+    assert independent.rmse > 1.2 * error
+
+
 def test_what_one_estimate_leaves_undefined_is_undefined():
     rng = np.random.default_rng(4)
     gap, member, _ = simulate(rng, 16, 50, is_gaussian=True)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from cluster.pool import SerialPool
 from memscore.estimators.memorization import compute_bank_rmse, count_by_membership, sum_variances_from_counts
+from memscore.estimators.memorization_blend import estimate_blend
 from memscore.monitoring.default_store import choose_store
 from memscore.monitoring.heartbeat import (
     HEARTBEAT_PATH,
@@ -27,9 +28,11 @@ from memscore.monitoring.heartbeat import (
     write_heartbeat,
 )
 from memscore.monitoring.status import compute_bank_status, compute_rate
+from memscore.pipeline import map_reduce
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import DIVERGED
 from memscore.pipeline.runner import estimate
+from memscore.statistics.reliability import draw_arm_halves
 from memscore.status import main
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
@@ -64,8 +67,11 @@ def test_a_bank_without_a_progress_record_has_the_status_of_its_files(tmp_path):
     assert "iid-k0.700" in format_status(status)
 
 
-def test_precision_of_a_bank_that_has_only_first_models_is_its_unbiased_rmse(tmp_path):
-    """Sixteen models, all of them the arm's first: sqrt(mean of k (n - k) / (n^2 (n - 1)) over both sides), n = 8."""
+def test_precision_of_a_bank_that_has_only_first_models_is_its_unbiased_rmse(tmp_path, monkeypatch):
+    """Sixteen models, all of them the arm's first: sqrt(mean of k (n - k) / (n^2 (n - 1)) over both sides), n = 8.
+
+    That is of the counts, which alone are read of very many examples.
+    """
     store = Store.create(tmp_path / "bank", banks.manifest(), banks.examples())
     store.add_arm({"name": "exact-k0.500-b16", "design": "exact", "keep": 0.5, "block": 16, "clusters": None})
     rng = np.random.default_rng(0)
@@ -75,7 +81,14 @@ def test_precision_of_a_bank_that_has_only_first_models_is_its_unbiased_rmse(tmp
         columns = banks.shard(index) | {"member": member[index]}
         correct.append(columns["correct"])
         store.write_shard(format_model_name("exact-k0.500-b16", index), "exact-k0.500-b16", columns)
+    [blended] = compute_bank_status(store).arms
+    columns = next(store.read_blocks(blended.name, range(16), ["correct", "gap", "member"])).columns
+    halves = draw_arm_halves(store.manifest.seed, blended.name, np.arange(16))
+    train_rows = [columns[name][:, : banks.SIZES[0]] for name in ("correct", "gap", "member")]
+    assert blended.rmse == pytest.approx(estimate_blend(*train_rows, halves)[1].rmse, rel=1e-10)
+    monkeypatch.setattr(map_reduce, "MIN_PARALLEL_CELLS", 16)
     [arm] = compute_bank_status(store).arms
+    assert (arm.rmse_of, blended.rmse_of) == ("memorization", "memorization_blend")
     right, train = np.array(correct)[:, : banks.SIZES[0]], member[:, : banks.SIZES[0]]
     k_in, n_in, k_out, n_out = count_by_membership(right, train)
     variance = k_in * (n_in - k_in) / (n_in**2 * (n_in - 1)) + k_out * (n_out - k_out) / (n_out**2 * (n_out - 1))
@@ -85,16 +98,22 @@ def test_precision_of_a_bank_that_has_only_first_models_is_its_unbiased_rmse(tmp
     assert arm.whole_blocks == 1
 
 
-def test_status_and_estimate_give_the_same_error_of_the_same_models(tmp_path):
-    """Few models of an iid arm, where the number of models without an example differs most from its mean."""
+@pytest.mark.parametrize(("models", "score"), [(6, "memorization"), (24, "memorization_blend")])
+def test_status_and_estimate_give_the_same_error_of_the_same_models(models, score, tmp_path):
+    """Few models of an iid arm, where the number of models without an example differs most from its mean.
+
+    Halves of six models define no blend.
+    """
     plan = BankConfig(
-        train_limit=200, epochs=2, design="iid", keep=0.7, models=6, originals=0, store=str(tmp_path / "s")
+        train_limit=200, epochs=2, design="iid", keep=0.7, models=models, originals=0, store=str(tmp_path / "s")
     )
     bank = open_bank(plan)
     [scored] = estimate(bank, SerialPool()).arms
     [arm] = compute_bank_status(bank.store).arms
-    assert (arm.rmse, arm.rmse_from) == (pytest.approx(scored.rmse, rel=1e-12), 6)
-    assert "from the first 6 of an arm\n" in format_status(compute_bank_status(bank.store))
+    expected = scored.rmse if score == "memorization" else scored.blend.rmse
+    assert (arm.rmse, arm.rmse_from) == (pytest.approx(expected, rel=1e-12), models)
+    line = f"RMSE: of {score} with the stored models, computed from the first {models} of an arm\n"
+    assert line in format_status(compute_bank_status(bank.store))
 
 
 def test_two_models_leave_the_precision_undefined(tmp_path):

@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from memscore.estimators.memorization import compute_bank_rmse, sum_variances
+from memscore.estimators.memorization_blend import estimate_blend
 from memscore.pipeline import train_bank
+from memscore.statistics.reliability import draw_arm_halves
 from memscore.store.store import Store
 from tests.fixtures.command import RAY, SERIAL, contents, here, receipts, refused, shards
 
@@ -18,10 +19,16 @@ ARM = "exact-k0.500-b8"
 FLAGS = f"--train-limit 200 --epochs 2 --design exact --block 8 --originals 0 {SERIAL}"
 
 
+def fit(folder, models):
+    """The blend of the bank's first models, measured between halves of its blocks."""
+    columns = next(Store.open(folder).read_blocks(ARM, range(models), ["correct", "gap", "member"])).columns
+    halves = draw_arm_halves(0, ARM, np.arange(models) // 8)
+    return estimate_blend(columns["correct"], columns["gap"], columns["member"], halves, has_blocks=True)[1]
+
+
 def measured(folder, models):
     """The bank's error from its first models."""
-    columns = next(Store.open(folder).read_blocks(ARM, range(models), ["correct", "member"])).columns
-    return compute_bank_rmse([sum_variances(columns["correct"], columns["member"])])
+    return fit(folder, models).rmse
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +37,7 @@ def reached(tmp_path_factory):
     from memscore.estimate import main
 
     store = tmp_path_factory.mktemp("until") / "s"
-    assert main(f"{FLAGS} --until-rmse 0.1 --store {store}".split()) == 0
+    assert main(f"{FLAGS} --until-rmse 0.07 --store {store}".split()) == 0
     return store
 
 
@@ -38,31 +45,32 @@ def test_it_stops_where_the_measured_error_is_small_enough_and_not_a_step_later(
     models = len(shards(reached))
     assert models % 32 == 0
     assert models > 32
-    assert measured(reached, models) <= 0.1 < measured(reached, models - 32)
+    assert measured(reached, models) <= 0.07 < measured(reached, models - 32)
     [planned] = json.loads((reached / "reports" / "summary.json").read_text())["planned"]
     assert planned["rmse"] == pytest.approx(measured(reached, models), rel=1e-10)
     assert planned["planned_from"] == 32
     assert planned["more"] is None
-    assert planned["rmse_predicted"] == pytest.approx(measured(reached, 32) * np.sqrt(32 / models), rel=1e-10)
+    assert planned["rmse_predicted"] == pytest.approx(fit(reached, 32).predict_rmse(32 / models), rel=1e-6)
+    assert (planned["score"], planned["planned_score"]) == ("memorization_blend", "memorization_blend")
 
 
 def test_the_same_again_trains_nothing_and_a_smaller_error_continues(reached, tmp_path, capsys):
     store = tmp_path / "s"
     flags = f"{FLAGS} --store {store}"
-    assert here(f"{flags} --until-rmse 0.15", capsys)[0] == 0
+    assert here(f"{flags} --until-rmse 0.1", capsys)[0] == 0
     early = shards(store)
     assert 32 < len(early) < len(shards(reached))
-    assert here(f"{flags} --until-rmse 0.1", capsys)[0] == 0
+    assert here(f"{flags} --until-rmse 0.07", capsys)[0] == 0
     assert contents(store) == contents(reached)
     receipts_before = receipts(store)
-    code, output = here(f"{flags} --until-rmse 0.1", capsys)
+    code, output = here(f"{flags} --until-rmse 0.07", capsys)
     assert code == 0
     assert receipts(store) == receipts_before
     assert "an hour" not in output
 
 
 def test_after_a_stop_it_ends_where_it_would_have(reached, tmp_path, monkeypatch, capsys):
-    flags = f"{FLAGS} --until-rmse 0.1 --store {tmp_path / 's'}"
+    flags = f"{FLAGS} --until-rmse 0.07 --store {tmp_path / 's'}"
     run_job, done = train_bank.run_job, []
 
     def stop_at_third(job, shared):
@@ -86,25 +94,25 @@ def test_a_maximum_holds_and_the_models_needed_are_printed(tmp_path, capsys):
     assert code == 0
     assert len(shards(tmp_path / "s")) == 40
     output = " ".join(output.split())
-    assert "until RMSE 0.01, at most 40 models" in output
-    match = re.search(r"not reached RMSE 0\.01 with 40 models: about (\d+) are needed", output)
-    more = int(match[1])
-    error = measured(tmp_path / "s", 40)
-    assert error * np.sqrt(40 / more) <= 0.01 < error * np.sqrt(40 / (more - 8))
+    assert "until RMSE 0.01 of memorization_blend, at most 40 models" in output
+    match = re.search(r"not reached RMSE 0\.01 of memorization_blend with 40 models: about (\d+) are needed", output)
+    more, blend = int(match[1]), fit(tmp_path / "s", 40)
+    assert blend.predict_rmse(40 / more) <= 0.01 < blend.predict_rmse(40 / (more - 8))
 
 
 def test_without_a_target_default_errors_are_forecast_and_checked(tmp_path, capsys):
     code, output = here(f"{FLAGS} --models 48 --store {tmp_path / 's'}", capsys)
     assert code == 0
-    first, error = measured(tmp_path / "s", 32), measured(tmp_path / "s", 48)
-    assert f"{ARM}: RMSE {first:.4f} with 32 models; other RMSE with 1 worker" in output
+    first, error = fit(tmp_path / "s", 32), measured(tmp_path / "s", 48)
+    assert f"{ARM}: RMSE {first.rmse:.4f} of memorization_blend with 32 models; other RMSE with 1 worker" in output
     for target in (0.05, 0.03, 0.02):
         match = re.search(rf"{target} +(\d+) +[0-9.]+ [a-z]+ +([0-9.]+) (k|M)B", output)
         models, disk = int(match[1]), float(match[2]) / (1000 if match[3] == "k" else 1)
-        assert first * np.sqrt(32 / models) <= target < first * np.sqrt(32 / (models - 8))
+        assert first.predict_rmse(32 / models) <= target < first.predict_rmse(32 / (models - 8))
         of_48 = sum(path.stat().st_size for path in (tmp_path / "s" / "shards").iterdir()) / 1e6
         assert disk == pytest.approx(of_48 * models / 48, rel=0.05)  # shards differ a little in size
-    assert f"RMSE {first * np.sqrt(32 / 48):.4f} at 48; it is {error:.4f}" in output
+    line = f"memorization_blend_k0.500: the forecast from 32 models was RMSE {first.predict_rmse(32 / 48):.4f} at 48;"
+    assert f"{line} it is {error:.4f}" in " ".join(output.split())
     code, output = here(f"{FLAGS} --models 8 --store {tmp_path / 's'}", capsys)
     assert "the forecast from" not in output  # fewer models than a forecast needs
 
@@ -127,7 +135,7 @@ def test_models_that_cannot_be_trained_end_it(tmp_path, capsys):
 @pytest.mark.ray
 def test_every_run_of_the_pool_has_the_same_workers(reached, ray_cluster, tmp_path, capsys):
     flags = FLAGS.replace(SERIAL, RAY).replace("--workers 2", "--workers 1")
-    assert here(f"{flags} --until-rmse 0.1 --store {tmp_path / 's'}", capsys)[0] == 0
+    assert here(f"{flags} --until-rmse 0.07 --store {tmp_path / 's'}", capsys)[0] == 0
     assert contents(tmp_path / "s") == contents(reached)
     assert len({json.loads(text)["worker"] for text in receipts(tmp_path / "s").values()}) == 1
 
