@@ -1,15 +1,15 @@
 """Claim: how much faster whole commands on small CNNs are with compiled convolutions: a bank, and unlearning trials.
 
-    python -m benchmarks.cnn_end_to_end [--folder FASHION_MNIST] [--parts bank trials] [--pairs 8] [--block 16]
-        [--originals 3] [--rounds 5] [--quick]
+    python -m benchmarks.cnn_end_to_end [--folder FASHION_MNIST] [--parts NAME ...] [--pairs 8] [--block 16]
+        [--originals 3] [--rounds 5] [--bank STORE] [--quick]
 
 Two banks of 128 models of 4,000 Fashion-MNIST images, one with torch's convolutions ("before") and one with compiled
 ones ("now"), each made by one command for every 16 models, in turns whose order changes: a pair is one command of each,
 from imports to scores, and the first pair also trains the originals. Then trials on two copies of one bank, in turns
-too: one that has to retrain its oracles, and one of each algorithm on the most memorized examples, whose oracles are
-there. Every round takes another seed, since a trial is stored; a first round of trials is not counted. All runs have
-one process and one thread. Results are written after each pair and round; a part that is not named keeps those of the
-file. --quick is a tiny run to see that it works; its numbers mean nothing.
+too: fine-tuning with oracles that have to be retrained, and each algorithm on the most memorized examples, whose
+oracles are there. Every round takes another seed, since a trial is stored; a first round of trials is not counted. All
+runs have one process and one thread. Results are written after each pair and round; a part that is not named keeps
+those of the file. --quick is a tiny run to see that it works; its numbers mean nothing.
 """
 
 import json
@@ -39,7 +39,13 @@ ENGINES = {
     "now": "single, compiled convolutions",
 }
 SERIAL = "--pool serial --device cpu"
-ORACLES = "finetune and its oracles"
+MEMORIZED = "--forget memorization_k0.500:high"
+TRIALS = {
+    "finetune": f"--algorithm finetune {MEMORIZED}",
+    "neggrad-plus": f"--algorithm neggrad-plus {MEMORIZED}",
+    "salun": f"--algorithm salun {MEMORIZED}",
+    "finetune and its oracles": "--algorithm finetune --forget random",
+}
 SECONDS = ("wall_s", "cpu_s")
 
 Pair = dict[str, dict[str, float]]
@@ -53,27 +59,32 @@ class Plan:
     Attributes:
         bank: options of a bank.
         forget: options of a trial.
+        place: the option that names the folder of the data, or "".
         block: models of one command.
         pairs: commands of a side.
         rounds: of trials.
         results: folder of the file of results.
+        store: a bank of these options for the trials; None where one is to be made.
     """
 
     bank: str
     forget: str
+    place: str
     block: int
     pairs: int
     rounds: int
     results: Path
+    store: Path | None
 
 
 def main(
     folder: str | None = None,
-    parts: tuple[str, ...] = ("bank", "trials"),
+    parts: tuple[str, ...] = ("bank", *TRIALS),
     pairs: int = 8,
     block: int = 16,
     originals: int = 3,
     rounds: int = 5,
+    bank: Path | None = None,
     quick: bool = False,
     results: Path = RESULTS,
 ) -> None:
@@ -81,11 +92,12 @@ def main(
 
     Args:
         folder: of Fashion-MNIST.
-        parts: what to measure: bank, trials, or both.
+        parts: what to measure: the bank and kinds of trials.
         pairs: of commands that train models of the bank.
         block: models of each.
         originals: of each bank, and of a trial.
         rounds: of trials, after one that is not counted.
+        bank: for the trials, one that was made with these options (default: one is made); it is copied.
         quick: a tiny run of one original.
         results: folder of the file of results.
     """
@@ -93,18 +105,22 @@ def main(
     if quick:
         data, size = "--data digits --train-limit 200 --arch cnn-4-8 --epochs 1", 10
         pairs, block, originals, rounds = 2, 8, 1, 1
-    place = f" --folder {folder}" if folder is not None else ""
     plan = Plan(
-        bank=f"{data}{place} --block {block} --originals {originals} {SERIAL}",
-        forget=f"--size {size}{place} --seeds {originals} {SERIAL}",
+        bank=f"{data} --block {block} --originals {originals} {SERIAL}",
+        forget=f"--size {size} --seeds {originals} {SERIAL}",
+        place=f" --folder {folder}" if folder is not None else "",
         block=block,
         pairs=pairs,
         rounds=rounds,
         results=results,
+        store=bank,
     )
-    for part in parts:
+    if "bank" in parts:
         with tempfile.TemporaryDirectory() as work:
-            PARTS[part](plan, Path(work))
+            measure_bank(plan, Path(work))
+    if trials := [part for part in TRIALS if part in parts]:
+        with tempfile.TemporaryDirectory() as work:
+            measure_trials(trials, plan, Path(work))
 
 
 def measure_bank(plan: Plan, work: Path) -> None:
@@ -112,7 +128,7 @@ def measure_bank(plan: Plan, work: Path) -> None:
     pairs: list[Pair] = []
     while len(pairs) < plan.pairs:
         models = plan.block * (len(pairs) + 1)
-        command = f"memscore.estimate {plan.bank} --models {models}"
+        command = f"memscore.estimate {plan.bank}{plan.place} --models {models}"
         pairs.append({side: run_command(side, f"{command} --store {work / side}") for side in take_turns(len(pairs))})
         print(f"bank, {models} models: {json.dumps(pairs[-1])}", flush=True)
         scores = {side: read_bank(side, work / side) for side in SIDES}
@@ -127,32 +143,27 @@ def measure_bank(plan: Plan, work: Path) -> None:
         save_part("bank", found, plan.results)
 
 
-def measure_trials(plan: Plan, work: Path) -> None:
-    """Run the trials on two copies of one bank, in turns."""
-    run_command("now", f"memscore.estimate {plan.bank} --models {plan.block} --store {work / 'now'}")
-    shutil.copytree(work / "now", work / "before")
-    cases = {ORACLES: f"--algorithm finetune --forget random {plan.forget}"}
-    for name in ("finetune", "neggrad-plus", "salun"):
-        cases[name] = f"--algorithm {name} --forget memorization_k0.500:high {plan.forget}"
-    pairs: dict[str, list[Pair]] = {name: [] for name in cases}
+def measure_trials(names: Sequence[str], plan: Plan, work: Path) -> None:
+    """Run trials on two copies of one bank, in turns."""
+    if plan.store is None:
+        run_command("now", f"memscore.estimate {plan.bank}{plan.place} --models {plan.block} --store {work / 'bank'}")
+    for side in SIDES:
+        shutil.copytree(plan.store or work / "bank", work / side)
+    pairs: dict[str, list[Pair]] = {name: [] for name in names}
     for number in range(plan.rounds + 1):
-        for name, options in cases.items():
-            pair = {
-                side: run_command(side, f"unlearn.trial {work / side} {options} --seed {number}")
+        for name in names:
+            options = f"{TRIALS[name]} {plan.forget} --seed {number}"
+            pairs[name].append({
+                side: run_command(side, f"unlearn.trial {work / side} {options}{plan.place}")
                 for side in take_turns(number)
-            }
-            print(f"round {number}, {name}: {json.dumps(pair)}", flush=True)
-            pairs[name].append(pair)
-        if number:  # in the first round the oracles of the most memorized examples are trained
-            found = {name: compare(counted[1:]) for name, counted in pairs.items()}
-            save_part("trials", {"options": plan.forget, "cases": found}, plan.results)
-
-
-PARTS = {"bank": measure_bank, "trials": measure_trials}
+            })
+            print(f"round {number}, {name}: {json.dumps(pairs[name][-1])}", flush=True)
+            if number:  # in the first round the oracles of the most memorized examples are trained
+                save_part(name, {"options": options, **compare(pairs[name][1:])}, plan.results)
 
 
 def save_part(name: str, found: dict[str, Any], folder: Path) -> None:
-    """Write one part's results beside those of the other."""
+    """Write one part's results beside those of the others."""
     path = folder / "cnn_end_to_end.json"
     earlier = json.loads(path.read_text())["parts"] if path.exists() else {}
     what = "whole commands, one process and thread; before: torch's convolutions, now: compiled ones"
