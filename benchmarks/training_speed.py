@@ -1,19 +1,22 @@
 """Claim: how near training on one core comes to what the core can do, beside a plain eager loop.
 
-    python -m benchmarks.training_speed [--rounds 7]
+    python -m benchmarks.training_speed [--rounds 7] [--only NAME ...]
 
 Every round measures, one after the other and in one thread: the core's ceiling (the faster of a 1024 x 1024 x 1024
 float32 product and a 3 x 3 convolution of 128 channels, channels last), and for each network the plain loop and the
 engine, by CPU time; ratios are taken within a round. Then the same engine runs in one process and in two at once, by
-the wall. The picture goes to docs/training-speed.png.
+the wall. The picture goes to docs/training-speed.png. With --only, networks whose names begin so are measured beside
+the plain loop; the file keeps everything else, and they get a date and a machine of their own.
 """
 
 import itertools
+import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ from matplotlib.axes import Axes
 from torch.nn.functional import conv2d
 
 from benchmarks.plain_loop import plain_training
-from benchmarks.results_file import save, spread
+from benchmarks.results_file import RESULTS, machine, save, spread
 from memscore.models.architectures import Shape, build_network, count_parameters
 from memscore.plots.bank import create_figure, encode_png
 from memscore.training.device_data import DeviceImages, to_device
@@ -93,18 +96,22 @@ CASES = (
 )
 
 
-def main(rounds: int = 7, alone: str | None = None) -> None:
+def main(rounds: int = 7, only: tuple[str, ...] = (), alone: str | None = None) -> None:
     """Measure.
 
     Args:
         rounds: of every measurement, after one that is not counted.
+        only: beginnings of the names of the cases to measure again.
         alone: the script calls itself with the name of a case, to run it beside another process.
     """
     if alone is not None:
         print(steps_in_five_seconds(next(case for case in CASES if case.name == alone)))
         return
+    if only:
+        measure_again([case for case in CASES if case.name.startswith(only)], rounds)
+        return
     with single_threaded():
-        ceilings, measured = interleaved(rounds)
+        ceilings, measured = interleaved(CASES, rounds)
     report = {case.name: summary(case, ceilings, measured[case.name]) for case in CASES}
     PICTURE.write_bytes(picture(report))
     with float32_matmul(CPU) as arithmetic:
@@ -122,14 +129,27 @@ def main(rounds: int = 7, alone: str | None = None) -> None:
     )
 
 
-def interleaved(rounds: int) -> tuple[list[float], dict[str, list[tuple[float, float]]]]:
+def measure_again(cases: Sequence[Case], rounds: int) -> None:
+    """Measure some cases and put them into the file and the picture."""
+    path = RESULTS / "training_speed.json"
+    document = json.loads(path.read_text())
+    here = {"machine": machine(), "date": datetime.now(UTC).date().isoformat()}
+    with single_threaded():
+        ceilings, measured = interleaved(cases, rounds)
+    for case in cases:
+        document["cases"][case.name] = summary(case, ceilings, measured[case.name]) | here
+    PICTURE.write_bytes(picture(document["cases"]))
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def interleaved(cases: Sequence[Case], rounds: int) -> tuple[list[float], dict[str, list[tuple[float, float]]]]:
     """Ceiling in GFLOP/s of every round, and for each case seconds a step of plain loop and engine."""
     ceilings: list[float] = []
-    measured: dict[str, list[tuple[float, float]]] = {case.name: [] for case in CASES}
-    data = {case.name: data_of(case) for case in CASES}
+    measured: dict[str, list[tuple[float, float]]] = {case.name: [] for case in cases}
+    data = {case.name: data_of(case) for case in cases}
     for number in range(rounds + 1):
         highest = ceiling()
-        pairs = {case.name: (plain(case, *data[case.name]), engine(case, *data[case.name])) for case in CASES}
+        pairs = {case.name: (plain(case, *data[case.name]), engine(case, *data[case.name])) for case in cases}
         print(f"round {number}: {highest:.0f} GFLOP/s, " + ", ".join(f"{k} {p / e:.2f}" for k, (p, e) in pairs.items()))
         if number:  # the first one warms up
             ceilings.append(highest)

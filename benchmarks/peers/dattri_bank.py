@@ -22,7 +22,7 @@ def main() -> None:
     classes, n = int(labels.max()) + 1, task.n_train
 
     def fresh() -> Net:
-        return Net(pixels.shape[1], task.widths, classes)
+        return Net(**task.network(classes))
 
     def train_func(loader: DataLoader, seed: int) -> Net:  # type: ignore[type-arg]
         torch.manual_seed(seed)

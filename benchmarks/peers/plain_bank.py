@@ -23,7 +23,7 @@ def main() -> None:
         torch.manual_seed(m)
         rows = rng.choice(task.n_train, round(task.keep * task.n_train), replace=False)
         member[m, rows] = True
-        model = Net(pixels.shape[1], task.widths, int(labels.max()) + 1)
+        model = Net(**task.network(int(labels.max()) + 1))
         subset = TensorDataset(pixels[rows], labels[rows])
         train(model, DataLoader(subset, batch_size=task.batch, shuffle=True), task.epochs, task.lr)
         with torch.no_grad():

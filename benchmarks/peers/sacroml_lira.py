@@ -38,7 +38,7 @@ def main() -> None:
     rows = np.random.default_rng(0).permutation(n)
     inside, outside = rows[: round(task.keep * n)], rows[round(task.keep * n) :]
     torch.manual_seed(0)
-    sizes = {"inputs": pixels.shape[1], "widths": task.widths, "classes": classes}
+    sizes = task.network(classes)
     target = Shadow(**sizes)
     kept = TensorDataset(torch.from_numpy(pixels[inside]), torch.from_numpy(labels[inside]))
     settings = {"epochs": task.epochs, "lr": task.lr}

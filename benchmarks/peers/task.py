@@ -1,5 +1,6 @@
 """What every peer is given: one data file, one network, one eager training loop; without memscore."""
 
+import itertools
 import json
 import math
 import sys
@@ -21,7 +22,9 @@ class Task:
 
     Attributes:
         folder: where to write; holds data.npz (pixels float32 [N, D], labels int64 [N], train first) and task.json.
-        widths: hidden layers.
+        image: channels, height and width.
+        layers: "linear" or "convolution".
+        widths: hidden layers, or channels of the convolutions.
         epochs: of training.
         batch: examples a step.
         lr: the cosine starts from it.
@@ -31,6 +34,8 @@ class Task:
     """
 
     folder: str
+    image: tuple[int, int, int]
+    layers: str
     widths: tuple[int, ...]
     epochs: int
     batch: int
@@ -44,6 +49,10 @@ class Task:
         """The task in the folder on the command line."""
         return cls(**json.loads((Path(sys.argv[1]) / "task.json").read_text()))
 
+    def network(self, classes: int) -> dict[str, Any]:
+        """Arguments of the network."""
+        return {"image": self.image, "layers": self.layers, "widths": self.widths, "classes": classes}
+
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """Pixels and labels."""
         with np.load(Path(self.folder) / "data.npz", allow_pickle=False) as kept:
@@ -51,16 +60,23 @@ class Task:
 
 
 class Net(nn.Module):
-    """A fully connected network with ReLU."""
+    """A network with ReLU on rows of pixels: fully connected, or 3x3 convolutions with 2x2 max pooling."""
 
-    def __init__(self, inputs: int, widths: tuple[int, ...], classes: int) -> None:
+    def __init__(self, image: tuple[int, int, int], layers: str, widths: tuple[int, ...], classes: int) -> None:
         super().__init__()
-        sizes = (inputs, *widths)
-        layers: list[nn.Module] = []
-        for n_in, n_out in zip(sizes, widths, strict=False):
-            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-        self.body = nn.Sequential(*layers)
-        self.output = nn.Linear(sizes[-1], classes)
+        channels, height, width = image
+        is_convolution = layers == "convolution"
+        sizes = (channels if is_convolution else math.prod(image), *widths)
+        body: list[nn.Module] = [nn.Unflatten(1, tuple(image))] if is_convolution else []
+        for n_in, n_out in itertools.pairwise(sizes):
+            if is_convolution:
+                body += [nn.Conv2d(n_in, n_out, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
+            else:
+                body += [nn.Linear(n_in, n_out), nn.ReLU()]
+        shrink = 2 ** len(widths)
+        pixels = (height // shrink) * (width // shrink) if is_convolution else 1
+        self.body = nn.Sequential(*body, nn.Flatten())
+        self.output = nn.Linear(sizes[-1] * pixels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
