@@ -48,6 +48,11 @@ class SweepConfig:
         again: rsu reads the loss before each round, not once.
         tuning: steps: each part's parameters in turn, as RUM does; joint: all at once; defaults: none.
         set: parameters with fixed values, which are not tuned, as finetune.epochs=5.
+        steps: scaled: epochs and batches that are left out take as many steps as in the paper's setting, for these
+            data; paper: the paper's numbers as they are.
+        space: the ranges that are searched: wide, or the papers'.
+        search: parameters that are searched besides, epochs or batch, as finetune.epochs: half to three times the
+            epochs, a quarter to four times the batch.
         budget: configurations evaluated at each step of a plan.
         sampler: random, grid, or tpe, which learns from its results and so needs a search for each selection.
         select: which selection: oracle (an upper bound), blind (oracle-free, possible for a user), or both.
@@ -81,6 +86,9 @@ class SweepConfig:
     again: bool = False
     tuning: TuningMode = "steps"
     set: Several = ()
+    steps: Literal["scaled", "paper"] = "scaled"
+    space: Literal["wide", "paper"] = "wide"
+    search: Several = ()
     budget: int = 10
     sampler: Literal["random", "grid", "tpe"] = "random"
     select: Literal["both", "oracle", "blind"] = "both"

@@ -8,7 +8,7 @@ The checks at the top reject a sweep before any model is trained for it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,16 @@ from unlearn.algorithms import get_algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.meta.partition import Parts, align_scores, merge_parts
 from unlearn.oracles import build_reference_jobs
-from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, check_applicable, trial_key
+from unlearn.trials.config import (
+    ORACLE,
+    Params,
+    Row,
+    Step,
+    TrialConfig,
+    check_applicable,
+    resolve_in_store,
+    trial_key,
+)
 from unlearn.trials.setup import (
     ShowProgress,
     UnlearningContext,
@@ -284,7 +293,11 @@ class Sweep:
             yield (
                 method.name,
                 HyperparameterSearch(
-                    trials=tuple(trials), joint=len(names) > 1, guide=guide, tuned=method.tuning != "defaults"
+                    trials=tuple(trials),
+                    joint=len(names) > 1,
+                    guide=guide,
+                    tuned=method.tuning != "defaults",
+                    **self._describe_space(trials[0]),
                 ),
             )
             return
@@ -296,7 +309,15 @@ class Sweep:
                 self.make_trial(method, steps, parts, index=i, save_checkpoints=level > 0, **common)
                 for i, parts in zip(self.config.tuning_originals, parts_by_original, strict=True)
             ]
-            yield name, HyperparameterSearch(trials=tuple(trials), guide=guide)
+            yield (
+                name,
+                HyperparameterSearch(trials=tuple(trials), guide=guide, **self._describe_space(trials[0])),
+            )
+
+    def _describe_space(self, trial: TrialConfig) -> dict[str, Any]:
+        """Describe what is searched, and the numbers of a trial's steps that follow from the data."""
+        numbers = tuple(asdict(config) for config in resolve_in_store(self.store, trial))
+        return {"space_name": self.config.space, "added": self.config.search, "numbers": numbers}
 
     def _tune_next_step(self, states: Sequence[MethodProgress], forget: ForgetSet, backend: SearchBackend) -> None:
         """Run the searches of the next level of these methods, and choose."""
