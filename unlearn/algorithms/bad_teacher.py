@@ -40,7 +40,7 @@ class BadTeacherConfig(UnlearningLoopConfig):
         alpha: SURE's weight of retained against forgotten examples: 2 alpha and 2 (1 - alpha); .5 is the authors'.
     """
 
-    lr: float = 1e-4
+    lr: float = 1e-3
     optimizer: Literal["sgd", "adam"] = "adam"
     weight_decay: float = 0.0
     retain_share: float = 0.3

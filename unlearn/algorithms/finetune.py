@@ -22,7 +22,7 @@ from unlearn.search_space import Domain, LogUniform
 class FineTuneConfig(UnlearningLoopConfig):
     """RUM A.2: 10 epochs, learning rate .01 to .1."""
 
-    lr: float = 0.03
+    lr: float = 0.1
 
     PAPER: ClassVar[Mapping[str, Any]] = {"epochs": 10}
     SPACE: ClassVar[dict[str, Domain]] = {

@@ -31,7 +31,7 @@ class L1SparseConfig(UnlearningLoopConfig):
         plain_epochs: number of last epochs without penalty; E - E'.
     """
 
-    lr: float = 0.02
+    lr: float = 0.1
     gamma: float = 5e-5
     gamma_decay: Literal["linear", "none"] = "linear"
     plain_epochs: int = 0

@@ -26,7 +26,7 @@ from unlearn.search_space import NOT_SEARCHED, Domain, LogUniform, Uniform
 
 @dataclass(frozen=True, kw_only=True)
 class SSDConfig:
-    """The released code: alpha 10, lam 1, batches of 128.
+    """The released code: alpha 10, which destroys small networks, lam 1, batches of 128.
 
     Attributes:
         alpha: factor by which a weight must be more important to F than to D.
@@ -34,7 +34,7 @@ class SSDConfig:
         batch: number of examples whose gradients are averaged before squaring.
     """
 
-    alpha: float = 10.0
+    alpha: float = 25.0
     lam: float = 1.0
     batch: int = FROM_DATA
 
