@@ -40,9 +40,9 @@ from unlearn.search_space import Choice, Domain, LogUniform
 
 @dataclass(frozen=True, kw_only=True)
 class ScrubConfig(UnlearningLoopConfig):
-    """The authors' for membership inference: batches of 128 and 32, 3 of 5 epochs climb; lr of RUM's code.
+    """The authors' for membership inference: batches of 128 and 32, 3 of 5 epochs climb.
 
-    The authors' lr is 5e-4. Theirs for small data: Adam, weight decay .1, T 2, 10 epochs.
+    Their lr is 5e-4, of RUM's code 5e-3. Theirs for small data: Adam, weight decay .1, T 2, 10 epochs.
 
     Attributes:
         epochs: E, above msteps.
@@ -57,7 +57,7 @@ class ScrubConfig(UnlearningLoopConfig):
         decay: factor of each decay.
     """
 
-    lr: float = 5e-3
+    lr: float = 2e-3
     forget_batch: int = FROM_DATA
     msteps: int = FROM_DATA
     start: Literal["climb", "descent"] = field(default="climb", metadata={SINCE: "0.2"})

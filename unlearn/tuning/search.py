@@ -29,7 +29,7 @@ methods choose among equally many. `tpe` learns, and starts from everything that
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -92,7 +92,7 @@ class HyperparameterSearch:
     tuned: bool = True
     space_name: SpaceName = "wide"
     added: tuple[str, ...] = ()
-    numbers: tuple[Values, ...] = ()
+    numbers: tuple[Values, ...] = field(default=(), compare=False)
 
     @property
     def space(self) -> dict[str, Domain]:
@@ -102,9 +102,7 @@ class HyperparameterSearch:
             return {}
         if not self.joint:
             return self._get_step_space(len(steps) - 1)
-        return {
-            f"{n + 1}.{field}": space for n in range(len(steps)) for field, space in self._get_step_space(n).items()
-        }
+        return {f"{n + 1}.{name}": space for n in range(len(steps)) for name, space in self._get_step_space(n).items()}
 
     def _get_step_space(self, number: int) -> dict[str, Domain]:
         """Get the search space of a step, counted from 0."""
@@ -118,11 +116,11 @@ class HyperparameterSearch:
         """The defaults of the searched parameters, in numbers."""
         steps, values = self.trials[0].steps, {}
         for name in self.space:
-            number, _, field = name.rpartition(".")
+            number, _, parameter = name.rpartition(".")
             index = int(number or 0) - 1
             options = fields(get_algorithm(steps[index].algorithm).config)  # type: ignore[arg-type]
-            default = next(option.default for option in options if option.name == field)
-            values[name] = self.numbers[index][field] if self.numbers else default
+            default = next(option.default for option in options if option.name == parameter)
+            values[name] = self.numbers[index][parameter] if self.numbers else default
         return values
 
     def make_trials(self, values: Values) -> tuple[TrialConfig, ...]:

@@ -107,9 +107,12 @@ def test_a_row_is_on_file_and_is_not_made_twice(trained_store, trial_data, monke
     assert first["trial"] in list_trials(trained_store)
     monkeypatch.setattr("unlearn.trials.runner.apply_algorithms", None)
     np.testing.assert_equal(run_trial(config(trained_store), trial_data), first)
-    assert first["examples"] == 10 * (200 - len(FORGET))
+    assert first["examples"] == 2 * (200 - len(FORGET))
+    assert first["steps"] == 2 * 9
     assert first["status"] == "ok"
-    assert json.loads(first["config"])["epochs"] == 10
+    # a third of the recipe's 6 epochs, in its batch of 20
+    assert {"epochs": 2, "batch": 20}.items() <= json.loads(first["config"]).items()
+    assert trial_key(trained_store, config(trained_store, params=(("batch", 20), ("epochs", 2)))) == first["trial"]
     assert first["rrt_examples"] > 0
 
 
@@ -228,9 +231,10 @@ def test_a_failed_trial_does_not_end_the_others(trained_store, trial_data):
         ),
         ({"set": ("lrr=1",)}, "unknown parameter of finetune 'lrr'; did you mean 'lr'"),
         ({"set": ("lr",)}, "--set 'lr' must be NAME=VALUE"),
-        ({"set": ("lr=fast",)}, "--set lr=fast: lr is a number, as 0.03 is by default"),
+        ({"set": ("lr=fast",)}, "--set lr=fast: lr is a number, as 0.1 is by default"),
         ({"set": ("lr=-1",)}, "lr of FineTuneConfig must be above 0 and finite, got -1.0"),
-        ({"set": ("epochs=1.5",)}, "--set epochs=1.5: epochs is a whole number"),
+        ({"set": ("epochs=1.5",)}, "--set epochs=1.5: epochs is a whole number$"),
+        ({"set": ("PAPER=1",)}, "unknown parameter of finetune 'PAPER'"),
         ({"forget": "memorization:high"}, "unknown score 'memorization'; did you mean 'memorization_k0.500'"),
         ({"forget": "nothing"}, "unknown forget set 'nothing'"),
         ({"measures": ("towe",)}, "unknown measure 'towe'; did you mean 'tow'"),
