@@ -32,7 +32,6 @@ Arm = Literal["before", "now"]
 BEFORE = {
     "finetune": ("lr=0.03",),
     "gradient-ascent": ("lr=0.001", "epochs=5"),
-    "influence": ("alpha=1",),
     "boundary-shrink": ("lr=1e-5",),
     "boundary-shrink-plus": ("alpha=0.998", "forget_batch=128"),
     "boundary-expand": ("lr=1e-5",),

@@ -100,6 +100,9 @@ def narrow_to_paper(domain: Domain) -> Domain:
         return domain
     if isinstance(domain, Choice):
         return replace(domain, values=domain.paper)
+    if isinstance(domain, Integer):
+        first, last = domain.paper
+        return replace(domain, low=first, high=last)
     low, high = domain.paper
     return replace(domain, low=low, high=high)
 

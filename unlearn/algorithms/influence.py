@@ -54,7 +54,7 @@ class InfluenceConfig:
         batch: examples per forward pass in sums; results do not depend on it.
     """
 
-    alpha: float = 20.0
+    alpha: float = 1.0
     variant: Literal["woodfisher", "ihvp-cg"] = "woodfisher"
     samples: int = 1000
     order: Literal["drawn", "first"] = "drawn"

@@ -49,7 +49,7 @@ class ScrubConfig(UnlearningLoopConfig):
         batch: of the retain set.
         forget_batch: of the forget set; the larger, the fewer ascent steps.
         msteps: epochs with an ascent pass; by default three fifths.
-        start: "climb": the first epoch has an ascent pass, as in the paper; "descent": the second is the first that has.
+        start: "climb": the first epoch has an ascent pass, the paper's; "descent": the second is the first with one.
         gamma: weight of the cross-entropy.
         alpha: weight of the divergence to the teacher.
         temperature: T.

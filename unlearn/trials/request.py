@@ -8,8 +8,8 @@ import tyro
 from memscore.cli.options import Maybe, Several
 
 DEFAULT_ALGORITHM, DEFAULT_TUNING = "neggrad-plus", 10
-"""Algorithm of a command that names none, and the configurations that it is tuned on, since the papers' parameters
-change nothing on many banks."""
+"""Algorithm of a command that names none, and the configurations that it is tuned on, since no default serves
+all banks."""
 
 
 @dataclass(frozen=True, kw_only=True)

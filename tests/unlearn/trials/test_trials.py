@@ -130,10 +130,10 @@ def test_one_trial_one_row_whatever_ran_before(trained_store, trial_data, tmp_pa
 def test_another_config_is_another_trial(trained_store):
     names = {
         trial_key(trained_store, config(trained_store, **more))
-        for more in ({}, {"params": (("lr", 0.1),)}, {"index": 1}, {"seed": 1}, {"measures": ("tow",)})
+        for more in ({}, {"params": (("lr", 0.05),)}, {"index": 1}, {"seed": 1}, {"measures": ("tow",)})
     }
     assert len(names) == 5
-    assert trial_key(trained_store, config(trained_store, params=(("lr", 0.03),))) == trial_key(
+    assert trial_key(trained_store, config(trained_store, params=(("lr", 0.1),))) == trial_key(
         trained_store, config(trained_store)
     )
 
