@@ -28,7 +28,7 @@ from unlearn.search_space import Domain, LogUniform
 class BoundaryExpandConfig(UnlearningLoopConfig):
     """Chen et al. 2023: 10 epochs, learning rate 1e-5, with which small networks forget nothing."""
 
-    lr: float = 3e-4
+    lr: float = 1e-4
 
     PAPER: ClassVar[Mapping[str, Any]] = {"epochs": 10}
     FORGET_ONLY: ClassVar[bool] = True

@@ -95,7 +95,7 @@ class RetainLossConfig(UnlearningLoopConfig):
 
     def lr_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""
-        return self.lr if epoch < round(self.drop_after * self.epochs) else self.lr / 10
+        return self.lr if epoch < self.drop_after * self.epochs else self.lr / 10
 
 
 def train_with_retain_loss(
