@@ -126,6 +126,7 @@ def build_domain_around(name: str, default: int) -> Choice:
     ((5, 7, 9, 10, 12, 16, 22, 30), (8, 13, 20, 32, 51, 81, 128))
     """
     low, high = AROUND[name]
+    # Rounding may make two of them equal, as around a single epoch.
     numbers = np.geomspace(low, high, N_AROUND) * default
     values = tuple(sorted({max(1, round(float(number))) for number in numbers} | {default}))
     return Choice(values=values, source=f"{low:g} to {high:g} times the default")

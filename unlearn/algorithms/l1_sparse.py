@@ -57,6 +57,7 @@ class L1SparseConfig(UnlearningLoopConfig):
         require("L1SparseConfig", "gamma", self.gamma, "0 or more", holds=self.gamma >= 0)
         is_valid = self.gamma_decay in {"linear", "none"}
         require("L1SparseConfig", "gamma_decay", self.gamma_decay, "linear or none", holds=is_valid)
+        # The epochs may follow from the data, and are then compared once they are known.
         rule = "0 or more"
         if self.epochs is not None:
             rule = f"0 or more and under epochs, {self.epochs} (finetune has no penalty at all)"

@@ -112,6 +112,7 @@ class ScrubConfig(UnlearningLoopConfig):
             # The authors' share, and one at least: without an ascent nothing is forgotten.
             share = self.PAPER["msteps"] / self.PAPER["epochs"]
             msteps = max(1, min(round(share * epochs), epochs - 1))
+        # The authors decay after 3 of 5 epochs, the last with an ascent.
         if decay_after is None:
             decay_after = (msteps + (self.start == "descent"),) if msteps else ()
         if forget_batch is None:

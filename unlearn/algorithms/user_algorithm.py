@@ -204,6 +204,7 @@ def run_user_algorithm(
     # Training mode where the function changes the copy, as torch users expect; theta_o is in evaluation mode.
     theta.train(may_change)
     with explain_user_error(KIND, name, error_type=UserAlgorithmError, passing=(TrainingDiverged, UserAlgorithmError)):
+        # The losses of a generator are counted by the loop, which runs after this.
         with count_torch_steps():
             result = function(theta, arguments["retain"], arguments["forget"], **more)
         if steps:

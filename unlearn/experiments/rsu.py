@@ -101,6 +101,7 @@ def choose_epochs(name: str) -> int:
     if "epochs" not in {field.name for field in fields(config)}:  # type: ignore[arg-type]
         return 0
     if getattr(config, "FORGET_ONLY", False):
+        # Nested rounds read a multiple of (T + 1) / 2 = 3 times F, so 5 epochs would have no equal.
         return FORGET_ONLY_EPOCHS
     return -(-int(get_paper_numbers(config)["epochs"]) // ROUNDS) * ROUNDS
 

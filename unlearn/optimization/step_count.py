@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+# A list, so that functions change it without a global statement; a trial has its process to itself.
 _taken = [0]
 
 

@@ -75,11 +75,14 @@ def resolve_steps(config: Any, n_retain: int, n_forget: int, recipe: Recipe, rou
     if epochs is None:
         epochs = get_paper_numbers(config)["epochs"]
         if not over_forget:
+            # s of the module, and the bound for recipes of many epochs on much data.
             share = recipe.epochs / RETRAINING_EPOCHS * batch / recipe.batch
             epochs *= min(share, max(1.0, RETAIN_STEPS / -(-n_retain // batch)))
         changes["epochs"] = epochs = max(getattr(config, "MIN_EPOCHS", 1), round(epochs))
+    # After the numbers are known: a round of RSU has its share of the epochs, whoever gave them.
     if rounds > 1:
         changes["epochs"] = max(getattr(config, "MIN_EPOCHS", 1), -(-epochs // rounds))
+    # A config without epochs, as SSD's, has nothing to put them in.
     known = {field.name for field in fields(config)}
     config = replace(config, **{name: value for name, value in changes.items() if name in known})
     complete = getattr(config, "complete", None)

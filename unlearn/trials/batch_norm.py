@@ -22,6 +22,7 @@ def describe_first_climb(
     lost = [name for name in CLIMBING if name in params and params[name].get("start", "climb") == "climb"]
     if not lost:
         return []
+    # Untrained: the layers alone matter.
     network = build_model(store, "untrained", 0, torch.device("cpu"))
     if any(isinstance(layer, _BatchNorm) for layer in network.modules()):
         return []

@@ -139,24 +139,14 @@ def resolve_configs(
 ) -> list[Any]:
     """Build the config of each step, with numbers for its own part and for what is retained beside it.
 
-    Args:
-        trial: the steps.
-        architecture: the manifest's.
-        n_train: size of the training set.
-        recipe: the bank's.
-        split: whether the last one is that of a round of RSU, if its schedule divides the epochs. The batch of a round
-            is that of the whole part.
-
-    Returns:
-        A config for each step.
-
-    Raises:
-        ValueError: an unknown parameter, or a value out of range.
+    With `split` the last one is that of a round of RSU, if its schedule divides the epochs; the batch of a round is
+    that of the whole part. Raises ValueError for an unknown parameter, or a value out of range.
     """
     rounds = trial.rounds.n if split and trial.rounds and trial.rounds.epochs == "split" else 1
     forgotten: set[int] = set()
     configs = []
     for number, step in enumerate(trial.steps, start=1):
+        # What earlier parts forgot is in no later retain set, and parts may repeat an example.
         forgotten.update(step.rows)
         config = build_algorithm_config(get_algorithm(step.algorithm), dict(step.params), architecture)
         n_rounds = rounds if number == len(trial.steps) else 1
@@ -225,6 +215,7 @@ def describe_trial(store: Store, trial: TrialConfig) -> Row:
     """Return the columns of a row that describe its trial."""
     config, beyond_purpose, before = dict[str, Any](), False, list[dict[str, Any]]()
     if trial.algorithm != ORACLE:
+        # Numbers, not None: a reader of the row sees what ran.
         *earlier, config = list_config_records(store, trial)
         before = [
             {"algorithm": s.algorithm, "config": record, "n_forget": len(s.rows)}

@@ -12,14 +12,9 @@ from unlearn.search_space import AROUND
 def check_added(names: Sequence[str], fixed: Mapping[str, Mapping[str, Any]], compared: Sequence[str]) -> None:
     """Check the parameters that --search adds, as ALGORITHM.NAME.
 
-    Args:
-        names: what --search names.
-        fixed: algorithm -> its parameters with fixed values.
-        compared: the algorithms that take part.
-
-    Raises:
-        ValueError: another form, an algorithm that does not take part, a parameter that is not epochs or batch or that
-            the algorithm lacks, or one that is fixed.
+    `fixed` are the parameters with fixed values of each algorithm, `compared` the algorithms that take part. Raises
+    ValueError for another form, an algorithm that does not take part, a parameter that is not epochs or batch or that
+    the algorithm lacks, or one that is fixed.
     """
     for name in names:
         algorithm, point, field = name.rpartition(".")

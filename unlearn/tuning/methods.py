@@ -107,6 +107,7 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
     )
     given = parse_fixed_params(config.set, architecture)
     fixed = given
+    # The papers' numbers are fixed as those of --set are, which win; what is searched keeps its range.
     if config.steps == "paper":
         names = {step for plan in plans for step in parse_plan(plan, k)} | set(algorithms)
         papers = {name: get_paper_params(name, tuned=tuning != "defaults") for name in names}

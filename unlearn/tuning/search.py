@@ -109,6 +109,7 @@ class HyperparameterSearch:
         step = self.trials[0].steps[number]
         fields_added = [name.rpartition(".")[2] for name in self.added if name.rpartition(".")[0] == step.algorithm]
         added = {name: build_domain_around(name, self.numbers[number][name]) for name in fields_added}
+        # What has a domain of its own is searched there, in the named space; only the others are added.
         return get_free_space(step, self.space_name) | added
 
     @property

@@ -258,6 +258,7 @@ def take_from_sweep(trials: PreparedTrials) -> PreparedTrials:
     if not store.folder.exists(f"{path}/chosen.json"):
         raise ValueError(f"--from-sweep {request.from_sweep}: that sweep has not ended; run it again to continue it")
     record, options = read_record(store.folder, f"{path}/chosen.json"), read_record(store.folder, f"{path}/sweep.json")
+    # Its parameters were chosen for the steps that algorithms took then.
     if "steps" not in options:
         raise ValueError(
             f"--from-sweep {request.from_sweep}: an earlier version made that sweep, whose algorithms took "
