@@ -116,7 +116,7 @@ def list_remarks(rows: Sequence[Row], name: str, n_diverged: int, retained: Reta
             + (
                 ""
                 if is_user_function(name)
-                else "The default learning rates are the papers', for their networks and data. "
+                else "Default learning rates are from the papers' ranges, for their networks and data. "
             )
             + "Try others with --tune 10, or with --set, a larger lr first"
         )
