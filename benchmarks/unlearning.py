@@ -33,7 +33,7 @@ from unlearn.forget_sets import ForgetSet
 from unlearn.measures import MEASURES
 from unlearn.oracles import build_reference_jobs, train_reference_models
 from unlearn.search_space import is_at_boundary
-from unlearn.trials.config import ORACLE, Row, TrialConfig, build_algorithm_config
+from unlearn.trials.config import ORACLE, Row, TrialConfig, resolve_in_store
 from unlearn.trials.measure import compute_population_measures, select_population_measures
 from unlearn.trials.prepare import prepare_trials
 from unlearn.trials.request import TrialRequest
@@ -190,7 +190,7 @@ def best(
         return float(np.mean(np.nan_to_num(values, nan=0.0)))
 
     params = max(tried, key=tow)
-    config = asdict(build_algorithm_config(get_algorithm(name), dict(params), asked.store.manifest.architecture))
+    config = asdict(resolve_in_store(asked.store, planned(asked, chosen, name, params, 0, device))[-1])
     space = get_algorithm(name).config.SPACE  # type: ignore[attr-defined]
     scores = [tow(one) for one in tried]
     return {

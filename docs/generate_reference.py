@@ -30,7 +30,8 @@ from memscore.training.recipes import RECIPES, Recipe, get_default_recipe_name
 from unlearn.algorithms import ALGORITHMS, Algorithm
 from unlearn.forget_sets import FORGET_SETS
 from unlearn.measures import MEASURES
-from unlearn.search_space import Choice, Domain, LogUniform
+from unlearn.optimization.steps import get_paper_values
+from unlearn.search_space import NOT_SEARCHED, Choice, Domain, LogUniform, narrow_to_paper
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
@@ -75,6 +76,13 @@ def format_domain(domain: Domain | None) -> str:
     return f"{domain.low:g} to {domain.high:g}" + ", logarithmic" * isinstance(domain, LogUniform)
 
 
+def format_paper_domain(domain: Domain | None) -> str:
+    """Format the range that the papers searched; "not searched" where none did."""
+    if domain is None or domain.paper is None:
+        return format_domain(domain)
+    return "not searched" if domain.paper == NOT_SEARCHED else format_domain(narrow_to_paper(domain))
+
+
 def list_algorithms() -> list[str]:
     """List every algorithm: what it does and where it comes from."""
     rows = [(f"[`{name}`](#{name})", entry.summary, entry.paper) for name, entry in ALGORITHMS.items()]
@@ -102,13 +110,20 @@ def describe_algorithms() -> list[str]:
         lines += [f"### {name}", "", f"[{path.name}](../../{path}){conditions}.", ""]
         meanings, space = read_attributes(config), getattr(config, "SPACE", {})
         rows = []
+        papers = get_paper_values(config)
         for field in fields(config):
             default = "the bank's" if field.default is MISSING or field.name == "architecture" else quote(field.default)
+            if field.name in papers:
+                default = f"by the data; paper: {quote(papers[field.name])}"
+            elif field.default is None:
+                default = "by the data"
             domain = space.get(field.name)
             source = domain.source if domain else ""
-            rows.append((quote(field.name), default, format_domain(domain), source, meanings.get(field.name, "")))
+            ranges = format_domain(domain), format_paper_domain(domain)
+            rows.append((quote(field.name), default, *ranges, source, meanings.get(field.name, "")))
         if rows:
-            lines += [*format_table(("parameter", "default", "searched", "why this range", "meaning"), rows), ""]
+            header = ("parameter", "default", "wide", "paper", "why these ranges", "meaning")
+            lines += [*format_table(header, rows), ""]
         else:
             lines += ["It has no parameters.", ""]
     return lines[:-1]

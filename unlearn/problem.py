@@ -165,6 +165,11 @@ class BatchSampler:
     """
 
     def __init__(self, examples: ExampleSet, size: int, rng: np.random.Generator) -> None:
+        if size is None:
+            raise ValueError(
+                "the batch size follows from the data and is not known here; give the config a number for it and for "
+                "the epochs, or take unlearn.optimization.steps.resolve_steps"
+            )
         self.examples, self.size = examples, size
         # Separate streams: orders do not depend on how much the augmentation draws. Spawning does not move rng itself.
         self.order_rng, self.augmentation_rng = rng.spawn(2)

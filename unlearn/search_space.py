@@ -1,13 +1,19 @@
 """Search spaces of hyper-parameters: one domain per parameter.
 
 Domains are plain data beside each algorithm's config. Values are drawn here; cluster.search passes domains to Optuna.
-`source` says which papers the range comes from.
+`source` says which papers the range comes from, and `paper` what they searched, where that differs: "wide" and "paper"
+are the two named spaces of an algorithm.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
+
+SpaceName = Literal["wide", "paper"]
+NOT_SEARCHED = ()
+"""As a domain's `paper`: no paper searches this parameter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +23,7 @@ class LogUniform:
     low: float
     high: float
     source: str
+    paper: tuple[float, ...] | None = None
 
     def draw(self, rng: np.random.Generator) -> float:
         """Draw one value."""
@@ -30,6 +37,7 @@ class Uniform:
     low: float
     high: float
     source: str
+    paper: tuple[float, ...] | None = None
 
     def draw(self, rng: np.random.Generator) -> float:
         """Draw one value."""
@@ -43,6 +51,7 @@ class Integer:
     low: int
     high: int
     source: str
+    paper: tuple[int, ...] | None = None
 
     def draw(self, rng: np.random.Generator) -> int:
         """Draw one value."""
@@ -55,6 +64,7 @@ class Choice:
 
     values: tuple[Any, ...]
     source: str
+    paper: tuple[Any, ...] | None = None
 
     def draw(self, rng: np.random.Generator) -> Any:
         """Draw one value."""
@@ -63,6 +73,63 @@ class Choice:
 
 
 Domain = LogUniform | Uniform | Integer | Choice
+
+
+def select_space(space: Mapping[str, Domain], name: SpaceName) -> dict[str, Domain]:
+    """Select the domains of a named space.
+
+    Args:
+        space: the domain of each parameter.
+        name: "wide": as they stand; "paper": as the papers searched them, without what none searched.
+
+    Returns:
+        Parameter -> domain.
+
+    >>> rate = LogUniform(low=1e-3, high=0.3, paper=(0.01, 0.1), source="")
+    >>> select_space({"lr": rate, "alpha": Uniform(low=0, high=1, paper=NOT_SEARCHED, source="")}, "paper")["lr"].high
+    0.1
+    """
+    if name == "wide":
+        return dict(space)
+    return {field: narrow_to_paper(domain) for field, domain in space.items() if domain.paper != NOT_SEARCHED}
+
+
+def narrow_to_paper(domain: Domain) -> Domain:
+    """Return the domain that the papers searched; the same where it does not differ."""
+    if domain.paper is None:
+        return domain
+    if isinstance(domain, Choice):
+        return replace(domain, values=domain.paper)
+    if isinstance(domain, Integer):
+        first, last = domain.paper
+        return replace(domain, low=first, high=last)
+    low, high = domain.paper
+    return replace(domain, low=low, high=high)
+
+
+AROUND = {"epochs": (0.5, 3.0), "batch": (0.25, 4.0)}
+"""Range of parameters without a domain of their own, as multiples of the default."""
+N_AROUND = 7
+
+
+def build_domain_around(name: str, default: int) -> Choice:
+    """Build the domain of the epochs or the batch: whole numbers, evenly spaced in the logarithm.
+
+    Args:
+        name: epochs or batch.
+        default: the number that the data give.
+
+    Returns:
+        Its values, the default among them.
+
+    >>> build_domain_around("epochs", 10).values, build_domain_around("batch", 32).values
+    ((5, 7, 9, 10, 12, 16, 22, 30), (8, 13, 20, 32, 51, 81, 128))
+    """
+    low, high = AROUND[name]
+    # Rounding may make two of them equal, as around a single epoch.
+    numbers = np.geomspace(low, high, N_AROUND) * default
+    values = tuple(sorted({max(1, round(float(number))) for number in numbers} | {default}))
+    return Choice(values=values, source=f"{low:g} to {high:g} times the default")
 
 
 def is_at_boundary(domain: Domain, value: Any, within: float = 0.05) -> bool:

@@ -36,14 +36,15 @@ def read_predictions(store: Store, trial: str) -> dict[str, np.ndarray] | None:
     return to_columns(store.read_table(path)) if store.folder.exists(path) else None
 
 
-def write_cost(store: Store, theta: str, status: str, wall_s: float, examples: int) -> bool:
+def write_cost(store: Store, theta: str, status: str, wall_s: float, examples: int, steps: int) -> bool:
     """Store the cost of a stored unlearned model; written last, it marks the files as complete."""
-    columns = {"status": np.array([status]), "wall_s": np.array([wall_s]), "examples": np.array([examples])}
+    values = {"status": status, "wall_s": wall_s, "examples": examples, "steps": steps}
+    columns = {column: np.array([value]) for column, value in values.items()}
     return store.folder.publish(f"trials/{theta}-cost.parquet", encode(to_table(columns, {"theta": theta})))
 
 
 def read_cost(store: Store, theta: str) -> dict[str, Any] | None:
-    """Read status, seconds and examples read of a stored unlearned model; None if missing."""
+    """Read status, seconds, examples read and steps of a stored unlearned model; None if missing."""
     return _read_values(store, f"trials/{theta}-cost.parquet")
 
 

@@ -123,7 +123,7 @@ def test_trials_are_removed_and_the_bank_stays_sound(homes, capsys):
         "original-00000", {"model": "original-00000", "key": original, "diverged": False, "seconds": 1.0}
     )
     store.write_receipt("oracle-x", {"model": "oracle-x", "key": oracle, "diverged": False, "seconds": 1.0})
-    write_cost(store, unlearned, "ok", 1.0, 1)
+    write_cost(store, unlearned, "ok", 1.0, 1, 1)
     os.makedirs(homes / "good" / "sweeps" / "one")
     store.folder.replace("sweeps/one/sweep.json", b"{}")
     before = set(verify(store).missing)

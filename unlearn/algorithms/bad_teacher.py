@@ -3,13 +3,14 @@
     min_theta  E[KL(l softmax(bad(x) / T) + (1 - l) softmax(theta_o(x) / T) || softmax(theta(x) / T))],  from theta_o
 
 over F (l = 1) and 30 % of R (l = 0), drawn once, shuffled together (Chundawat et al. 2023). KL is summed over classes
-and averaged over examples; the released code averages over classes too, which makes its learning rate K times smaller.
+and averaged over examples; the released code averages over classes too, which makes its loss K times smaller: nothing
+to Adam, which divides by the size of gradients, and a learning rate K times smaller to SGD.
 The bad teacher is a new network of the same architecture, whatever the architecture (`reinitialize`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,12 +27,12 @@ from unlearn.optimization.loop import (
 )
 from unlearn.optimization.losses import kl_divergence
 from unlearn.problem import BatchSampler, ExampleSet
-from unlearn.search_space import Domain, LogUniform, Uniform
+from unlearn.search_space import NOT_SEARCHED, Domain, LogUniform, Uniform
 
 
 @dataclass(frozen=True, kw_only=True)
 class BadTeacherConfig(UnlearningLoopConfig):
-    """The authors': Adam at 1e-4, one epoch over F and the share of R. RSU: 5 epochs, learning rate 1e-4 to 1e-3.
+    """The authors': Adam at 1e-4, one epoch over F and the share of R. RSU: 5 epochs, lr 1e-4 to 1e-3.
 
     Attributes:
         retain_share: of R, drawn once.
@@ -39,17 +40,19 @@ class BadTeacherConfig(UnlearningLoopConfig):
         alpha: SURE's weight of retained against forgotten examples: 2 alpha and 2 (1 - alpha); .5 is the authors'.
     """
 
-    epochs: int = 1
-    lr: float = 1e-4
+    lr: float = 1e-3
     optimizer: Literal["sgd", "adam"] = "adam"
     weight_decay: float = 0.0
     retain_share: float = 0.3
     temperature: float = 1.0
     alpha: float = 0.5
 
+    PAPER: ClassVar[Mapping[str, Any]] = {"epochs": 5}
     SPACE: ClassVar[dict[str, Domain]] = {
-        "lr": LogUniform(low=1e-5, high=0.1, source="the authors 1e-4, RSU 1e-4 to 1e-3, SURE .032 and .035"),
-        "alpha": Uniform(low=0.2, high=0.999, source="the authors .5, SURE .345 and .954"),
+        "lr": LogUniform(
+            low=1e-5, high=0.1, paper=(1e-4, 1e-3), source="the authors 1e-4, RSU 1e-4 to 1e-3, SURE .032 and .035"
+        ),
+        "alpha": Uniform(low=0.2, high=0.999, paper=NOT_SEARCHED, source="the authors .5, SURE .345 and .954"),
     }
 
     def __post_init__(self) -> None:

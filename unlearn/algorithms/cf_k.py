@@ -9,9 +9,9 @@ returns the last network of 30 epochs.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -20,12 +20,12 @@ from torch.nn.functional import cross_entropy
 from unlearn.optimization.layers import find_last_layers
 from unlearn.optimization.loop import StepCallback, UnlearningLoop, UnlearningLoopConfig, copy_model, require
 from unlearn.problem import BatchSampler, ExampleSet
-from unlearn.search_space import Choice, Domain, LogUniform
+from unlearn.search_space import NOT_SEARCHED, Choice, Domain, LogUniform
 
 
 @dataclass(frozen=True, kw_only=True)
 class CFKConfig(UnlearningLoopConfig):
-    """Batch and weight decay of Goel et al.; epochs, k and constant lr of Fan et al. 2024, worst-case forgetting.
+    """Weight decay and batch (64) of Goel et al.; epochs, k and constant lr of Fan et al. 2024, worst-case forgetting.
 
     Attributes:
         k: convolutional or linear layers that train.
@@ -34,16 +34,19 @@ class CFKConfig(UnlearningLoopConfig):
             learning rate is high.
     """
 
-    epochs: int = 10
     lr: float = 0.01
-    batch: int = 64
     weight_decay: float = 5e-5
     k: int = 1
     schedule: Literal["constant", "restarts"] = "constant"
 
+    PAPER: ClassVar[Mapping[str, Any]] = {"epochs": 10, "batch": 64}
     SPACE: ClassVar[dict[str, Domain]] = {
-        "lr": LogUniform(low=1e-4, high=0.3, source="Goel et al. .005 and .1, Fan et al. 1e-4 to .1"),
-        "k": Choice(values=(1, 2), source="Fan et al. 1; two is what the smallest network here has"),
+        "lr": LogUniform(
+            low=1e-4, high=0.3, paper=(1e-4, 0.1), source="Goel et al. .005 and .1, Fan et al. 1e-4 to .1"
+        ),
+        "k": Choice(
+            values=(1, 2), paper=NOT_SEARCHED, source="Fan et al. 1; two is what the smallest network here has"
+        ),
     }
 
     def __post_init__(self) -> None:

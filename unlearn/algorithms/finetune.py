@@ -5,9 +5,9 @@
 RUM section 5; the baseline: near the oracle where examples are not memorized, and poor where they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -22,11 +22,13 @@ from unlearn.search_space import Domain, LogUniform
 class FineTuneConfig(UnlearningLoopConfig):
     """RUM A.2: 10 epochs, learning rate .01 to .1."""
 
-    epochs: int = 10
-    lr: float = 0.03
+    lr: float = 0.1
 
+    PAPER: ClassVar[Mapping[str, Any]] = {"epochs": 10}
     SPACE: ClassVar[dict[str, Domain]] = {
-        "lr": LogUniform(low=1e-3, high=0.3, source="RUM A.2 .01 to .1, SCALE .001 to .1; widened upwards"),
+        "lr": LogUniform(
+            low=1e-3, high=0.3, paper=(0.01, 0.1), source="RUM A.2 .01 to .1, SCALE .001 to .1; widened upwards"
+        ),
     }
 
 

@@ -36,7 +36,7 @@ from unlearn.optimization.curvature import (
 )
 from unlearn.optimization.loop import StepCallback, copy_model, finish_one_shot, require
 from unlearn.problem import ExampleSet
-from unlearn.search_space import Choice, Domain, LogUniform
+from unlearn.search_space import NOT_SEARCHED, Choice, Domain, LogUniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +64,14 @@ class InfluenceConfig:
     batch: int = 256
 
     SPACE: ClassVar[dict[str, Domain]] = {
-        "alpha": LogUniform(low=0.01, high=100.0, source="RUM A.2 1 to 100, SalUn 1 to 20; its users below 1"),
-        "damping": LogUniform(low=1e-4, high=1.0, source="of ihvp-cg; no paper has it"),
+        "alpha": LogUniform(
+            low=0.01, high=100.0, paper=(1.0, 100.0), source="RUM A.2 1 to 100, SalUn 1 to 20; its users below 1"
+        ),
+        "damping": LogUniform(low=1e-4, high=1.0, paper=NOT_SEARCHED, source="of ihvp-cg; no paper has it"),
         "variant": Choice(
-            values=("woodfisher", "ihvp-cg"), source="RUM A.2 the first; Koh & Liang 2017, section 3, the second"
+            values=("woodfisher", "ihvp-cg"),
+            paper=NOT_SEARCHED,
+            source="RUM A.2 the first; Koh & Liang 2017, section 3, the second",
         ),
     }
 

@@ -8,9 +8,9 @@ networks need larger gamma. A constant penalty is an option. Zero penalised epoc
 penalises all epochs equally.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -31,16 +31,24 @@ class L1SparseConfig(UnlearningLoopConfig):
         plain_epochs: number of last epochs without penalty; E - E'.
     """
 
-    epochs: int = 10
-    lr: float = 0.02
+    lr: float = 0.1
     gamma: float = 5e-5
     gamma_decay: Literal["linear", "none"] = "linear"
     plain_epochs: int = 0
 
+    PAPER: ClassVar[Mapping[str, Any]] = {"epochs": 10}
     SPACE: ClassVar[dict[str, Domain]] = {
-        "lr": LogUniform(low=1e-3, high=0.3, source="RUM A.2 .005 to .1, SCALE .001 to .1, SURE .0038; widened"),
+        "lr": LogUniform(
+            low=1e-3,
+            high=0.3,
+            paper=(0.005, 0.1),
+            source="RUM A.2 .005 to .1, SCALE .001 to .1, SURE .0038; widened",
+        ),
         "gamma": LogUniform(
-            low=1e-6, high=1e-2, source="RUM A.2 1e-6 to 1e-4, SCALE to 5e-4; widened for small networks"
+            low=1e-6,
+            high=1e-2,
+            paper=(1e-6, 1e-4),
+            source="RUM A.2 1e-6 to 1e-4, SCALE to 5e-4; widened for small networks",
         ),
     }
 
@@ -49,8 +57,12 @@ class L1SparseConfig(UnlearningLoopConfig):
         require("L1SparseConfig", "gamma", self.gamma, "0 or more", holds=self.gamma >= 0)
         is_valid = self.gamma_decay in {"linear", "none"}
         require("L1SparseConfig", "gamma_decay", self.gamma_decay, "linear or none", holds=is_valid)
-        rule = f"0 or more and under epochs, {self.epochs} (finetune has no penalty at all)"
-        require("L1SparseConfig", "plain_epochs", self.plain_epochs, rule, holds=0 <= self.plain_epochs < self.epochs)
+        # The epochs may follow from the data, and are then compared once they are known.
+        rule = "0 or more"
+        if self.epochs is not None:
+            rule = f"0 or more and under epochs, {self.epochs} (finetune has no penalty at all)"
+        holds = self.plain_epochs >= 0 and (self.epochs is None or self.plain_epochs < self.epochs)
+        require("L1SparseConfig", "plain_epochs", self.plain_epochs, rule, holds=holds)
 
     def gamma_at(self, epoch: int) -> float:
         """Return gamma_e; epochs are counted from 0."""

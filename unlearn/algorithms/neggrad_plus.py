@@ -3,12 +3,13 @@
     min_theta  beta E_R[CE(theta(x), y)] - (1 - beta) E_F[CE(theta(x), y)],  from theta_o
 
 An epoch is a pass over the retain set; the forget set is cycled, in a new order in each pass (the released codes cache
-its first pass). The last batch may have any size.
+its first pass). The last batch may have any size. Batches of both sets have one size, so a forget set of less than a
+batch is read whole in each step: the same expected step as by smaller batches.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -27,13 +28,17 @@ class NegGradPlusConfig(UnlearningLoopConfig):
         beta: weight of the retain set's loss; the forget set's is 1 - beta.
     """
 
-    epochs: int = 5
     lr: float = 0.02
     beta: float = 0.95
 
+    PAPER: ClassVar[Mapping[str, Any]] = {"epochs": 5}
     SPACE: ClassVar[dict[str, Domain]] = {
-        "lr": LogUniform(low=1e-3, high=0.3, source="RUM A.2 .01 to .05, SCALE .001 to .05; widened"),
-        "beta": Uniform(low=0.8, high=0.999, source="RUM A.2 .85 to .99; SCRUB's authors .95 and .9999"),
+        "lr": LogUniform(
+            low=1e-3, high=0.3, paper=(0.01, 0.05), source="RUM A.2 .01 to .05, SCALE .001 to .05; widened"
+        ),
+        "beta": Uniform(
+            low=0.8, high=0.999, paper=(0.85, 0.99), source="RUM A.2 .85 to .99; SCRUB's authors .95 and .9999"
+        ),
     }
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ relabels nothing on CIFAR-100 and Tiny-ImageNet; this code relabels on all data.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -30,13 +30,15 @@ class RandomLabelConfig(UnlearningLoopConfig):
         true_label: whether an example's true label may be drawn, as in the released codes.
     """
 
-    epochs: int = 10
     lr: float = 0.03
     order: Literal["mixed", "sequential"] = "mixed"
     true_label: bool = True
 
+    PAPER: ClassVar[Mapping[str, Any]] = {"epochs": 10}
     SPACE: ClassVar[dict[str, Domain]] = {
-        "lr": LogUniform(low=5e-4, high=0.3, source="RUM A.2 .01 to .1, SURE .0014 and .067; widened"),
+        "lr": LogUniform(
+            low=5e-4, high=0.3, paper=(0.01, 0.1), source="RUM A.2 .01 to .1, SURE .0014 and .067; widened"
+        ),
     }
 
     def __post_init__(self) -> None:

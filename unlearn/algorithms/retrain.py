@@ -17,6 +17,7 @@ from memscore.training.loop import TrainingRun, train
 from memscore.training.numerics import is_finite
 from memscore.training.recipes import count_steps
 from unlearn.optimization.loop import StepCallback, TrainingDiverged
+from unlearn.optimization.step_count import count_steps_taken
 from unlearn.problem import ExampleSet
 from unlearn.search_space import Domain
 
@@ -85,6 +86,7 @@ def retrain(
     theta.zero_grad(set_to_none=True)
     # The trainer reads images itself, not by retain.take, which would count them.
     retain.read_counter.examples += n_steps * recipe.batch
+    count_steps_taken(n_steps)
     if not is_finite(theta):
         raise TrainingDiverged(n_steps, float("nan"))
     return theta.eval()

@@ -37,8 +37,12 @@ class SalUnConfig(RandomLabelConfig):
     density: float = 0.5
 
     SPACE: ClassVar[dict[str, Domain]] = {
-        "lr": LogUniform(low=1e-3, high=0.3, source="RUM A.2 and SCALE .005 to .1, INST .01; widened"),
-        "density": Uniform(low=0.1, high=0.9, source="RUM A.2 .3 to .7, the authors .1 to 1; widened"),
+        "lr": LogUniform(
+            low=1e-3, high=0.3, paper=(0.005, 0.1), source="RUM A.2 and SCALE .005 to .1, INST .01; widened"
+        ),
+        "density": Uniform(
+            low=0.1, high=0.9, paper=(0.3, 0.7), source="RUM A.2 .3 to .7, the authors .1 to 1; widened"
+        ),
     }
 
     def __post_init__(self) -> None:

@@ -9,22 +9,24 @@ importances, and a forget set smaller than a batch is one batch. Examples are re
 augmentation; the released code reads R, then F, so that its last batches hold F alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unlearn.optimization.loop import StepCallback, copy_model, finish_one_shot, require
+from unlearn.optimization.loop import FROM_DATA, StepCallback, copy_model, finish_one_shot, require
+from unlearn.optimization.step_count import count_steps_taken
 from unlearn.problem import ExampleSet, iterate_in_order
-from unlearn.search_space import Domain, LogUniform, Uniform
+from unlearn.search_space import NOT_SEARCHED, Domain, LogUniform, Uniform
 
 
 @dataclass(frozen=True, kw_only=True)
 class SSDConfig:
-    """The released code: alpha 10, lam 1, batches of 128.
+    """The released code: alpha 10, which destroys small networks, lam 1, batches of 128.
 
     Attributes:
         alpha: factor by which a weight must be more important to F than to D.
@@ -32,19 +34,26 @@ class SSDConfig:
         batch: number of examples whose gradients are averaged before squaring.
     """
 
-    alpha: float = 10.0
+    alpha: float = 25.0
     lam: float = 1.0
-    batch: int = 128
+    batch: int = FROM_DATA
 
+    PAPER: ClassVar[Mapping[str, Any]] = {"batch": 128}
+    FORGET_ONLY: ClassVar[bool] = True
     SPACE: ClassVar[dict[str, Domain]] = {
-        "alpha": LogUniform(low=1.0, high=100.0, source="Foster et al. 10, to be chosen by architecture; widened"),
-        "lam": Uniform(low=0.1, high=1.0, source="Foster et al. 1; widened downwards"),
+        "alpha": LogUniform(
+            low=1.0,
+            high=100.0,
+            paper=NOT_SEARCHED,
+            source="Foster et al. 10, to be chosen by architecture; widened",
+        ),
+        "lam": Uniform(low=0.1, high=1.0, paper=NOT_SEARCHED, source="Foster et al. 1; widened downwards"),
     }
 
     def __post_init__(self) -> None:
         require("SSDConfig", "alpha", self.alpha, "above 0", holds=self.alpha > 0)
         require("SSDConfig", "lam", self.lam, "above 0", holds=self.lam > 0)
-        require("SSDConfig", "batch", self.batch, "1 or more", holds=self.batch >= 1)
+        require("SSDConfig", "batch", self.batch, "1 or more", holds=self.batch is None or self.batch >= 1)
 
 
 def ssd(
@@ -96,4 +105,5 @@ def compute_importances(
         gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
         for squares, gradient in zip(sums.values(), gradients, strict=True):
             squares += gradient**2
+        count_steps_taken()
     return {name: squares / n_batches for name, squares in sums.items()}

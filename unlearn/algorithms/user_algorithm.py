@@ -14,7 +14,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from memscore.user_functions import UserFunctionError, explain_user_error, import_user_function
 from unlearn.algorithms.entry import Algorithm
 from unlearn.optimization.loop import TrainingDiverged, UnlearningLoop, UnlearningLoopConfig, copy_model
+from unlearn.optimization.step_count import count_torch_steps
 from unlearn.problem import BatchSampler, ExampleSet
 from unlearn.search_space import Domain
 
@@ -151,6 +153,9 @@ def _find_config(name: str, function: Callable[..., Any], *, takes_config: bool)
 
 
 def _can_be_set(field_type: Any) -> bool:
+    # None: a number that follows from the data
+    if get_origin(field_type) in {Union, UnionType}:
+        return all(part is type(None) or _can_be_set(part) for part in get_args(field_type))
     if get_origin(field_type) is tuple:
         return all(_can_be_set(part) for part in get_args(field_type) if part is not Ellipsis)
     return field_type in FIELD_TYPES or (
@@ -199,7 +204,9 @@ def run_user_algorithm(
     # Training mode where the function changes the copy, as torch users expect; theta_o is in evaluation mode.
     theta.train(may_change)
     with explain_user_error(KIND, name, error_type=UserAlgorithmError, passing=(TrainingDiverged, UserAlgorithmError)):
-        result = function(theta, arguments["retain"], arguments["forget"], **more)
+        # The losses of a generator are counted by the loop, which runs after this.
+        with count_torch_steps():
+            result = function(theta, arguments["retain"], arguments["forget"], **more)
         if steps:
             loop = UnlearningLoop(theta, config, step_callback=options["step_callback"])
             result = loop.run(_check_losses(name, result))

@@ -43,7 +43,8 @@ class ExperimentConfig:
         name: memorization, entanglement, rum, sequence, proxies, five-steps or rsu; `unlearn list experiments`
             says what each asks.
         store: path or URL of a bank of `python -m memscore.estimate`.
-        preset: small, for two CPU cores, or paper, for a GPU; sets the options left out below.
+        preset: small, for two CPU cores, or paper, for a GPU, with the papers' epochs and batches; sets the options
+            left out below.
         score: score by which sets are selected and refined (default: memorization_k0.700, as in RUM; if it is missing
             memorization_k0.500, else the only memorization_k*).
         proxies: scores used in place of it, where an experiment compares them.
@@ -57,6 +58,7 @@ class ExperimentConfig:
             that draw labels.
         sampler: refine, random, grid or tpe.
         select: which selection: oracle, blind (oracle-free), or both.
+        space: the ranges that are searched: wide, or the papers'.
         tune_forget: forget set for tuning (default: another of the same kind; same: the judged one).
         seed: of all random draws.
         data: where the bank's data are now, by name or path, or module:function (default: where they were read).
@@ -78,6 +80,7 @@ class ExperimentConfig:
     seeds: Maybe[int] = None
     sampler: Literal["refine", "random", "grid", "tpe"] = "refine"
     select: Literal["both", "oracle", "blind"] = "both"
+    space: Literal["wide", "paper"] = "wide"
     tune_forget: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
     seed: int = 0
     data: Maybe[str] = None
@@ -109,6 +112,8 @@ class ExperimentConfig:
             },
             "sampler": self.sampler,
             "select": self.select,
+            "steps": self.steps,
+            "space": self.space,
             "seed": self.seed,
             "data": self.data,
             "folder": self.folder,
@@ -117,6 +122,11 @@ class ExperimentConfig:
         # Options that were added later: without them, the names of folders stay as they were.
         later = {"tune_forget": self.tune_forget, "risk": self.risk, "sources": hash_user_sources(self.algorithms)}
         return record | {name: value for name, value in later.items() if value}
+
+    @property
+    def steps(self) -> Literal["scaled", "paper"]:
+        """Whether epochs and batches are scaled to the data, or the papers' as they are."""
+        return "paper" if self.preset == "paper" else "scaled"
 
     @property
     def selection(self) -> Selection:
@@ -142,6 +152,8 @@ class ExperimentConfig:
             "sampler": self.sampler,
             "select": self.select,
             "tune_forget": self.tune_forget,
+            "steps": self.steps,
+            "space": self.space,
             "seed": self.seed,
             "data": self.data,
             "folder": self.folder,

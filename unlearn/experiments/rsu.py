@@ -6,18 +6,19 @@ labels and bad teaching. A tenth of ten classes is one, of fewer also one, and c
 The random set has --size examples, or a tenth of the training set. The paper's D_i in D_{i+1} is read as nested sets;
 the classes are forgotten once more in five disjoint parts.
 
-The compared methods do not cost the same, and a remark gives the examples read as a multiple of a single run. With T
-rounds of ceil(E / T) epochs each, an algorithm that reads R too reads R T ceil(E / T) times in place of E: as often
-where T divides E, T times where E is 1, as in bad teaching. One that reads only F, as GA, reads F ceil(E / T) (T + 1) /
-2 times if nested, which is 3 in place of 5 at E = T = 5, and ceil(E / T) times over disjoint parts; so there each
-disjoint round of it has ceil(E / T) (T + 1) / 2 epochs, and nested and disjoint sets differ in what a round sees, not
-in how much is read. Where R is read, disjoint rounds read (T - 1) / 2 ceil(E / T) |F| less, a few percent here. Ranking
-reads F once more.
+What is compared reads the same: an algorithm that reads R too has a multiple of T epochs in one go and ceil(E / T) in
+each of T rounds, bad teaching 5, as in the paper, random labels 10. One that reads only F, as GA, reads F
+ceil(E / T) (T + 1) / 2 times in nested rounds, and ceil(E / T) times over disjoint parts: it has 6 epochs in one go
+where the paper has 5, so 2 in each nested round, which read F 6 times too, and 6 in each disjoint one. Nested and
+disjoint sets so differ in what a round sees, not in how much is read. Where R is read, disjoint rounds read
+(T - 1) / 2 ceil(E / T) |F| less, a few percent here. Ranking reads F once more; a remark gives the examples read as a
+multiple of a single run.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import combinations
+from typing import Any
 
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent
 from memscore.store.store import Store
@@ -32,14 +33,15 @@ from unlearn.experiments.base import (
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.experiments.plots import render_points
 from unlearn.experiments.questions import QUESTIONS
-from unlearn.trials.config import Row, build_algorithm_config
+from unlearn.optimization.steps import get_paper_numbers
+from unlearn.trials.config import Row
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import name_ranked_variant
 from unlearn.tuning.results import estimate_column, paired_contrast, paired_difference, select_rows
 
 ALGORITHMS = ("gradient-ascent", "random-label", "bad-teacher")
-FORGET_ONLY = ("gradient-ascent", "boundary-shrink", "boundary-expand")
-"""Algorithms with epochs that do not read the retain set."""
+FORGET_ONLY_EPOCHS = 6
+"""Of algorithms that do not read the retain set: 5 rounds of 2 epochs over nested sets read it 6 times too."""
 VARIANTS = ("vanilla", "rsu", "rsu-reversed")
 ROUNDS = 5
 PARTS = {"class": "of a class", "random": "of random examples"}
@@ -71,28 +73,43 @@ def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     n, size = manifest.n_classes, config.size or manifest.split_sizes[0] // 10
     tenth = max(1, n // 10)
     classes = "class:" + ",".join(str((config.seed * tenth + number) % n) for number in range(tenth))
-    # See the module: disjoint rounds of algorithms that read F alone get more epochs, to read as much as nested ones.
-    epochs = {name: compute_disjoint_epochs(name, manifest.architecture) for name in config.algorithms}
-    fixed = tuple(f"{name}.epochs={number}" for name, number in epochs.items() if number)
+    # See the module: numbers of epochs with which every arm of an algorithm reads as much.
+    whole = {name: number for name in config.algorithms if (number := choose_epochs(name))}
+    disjoint = {name: compute_disjoint_epochs(name, number) for name, number in whole.items()}
+    fixed, fixed_disjoint = (
+        tuple(f"{name}.epochs={number}" for name, number in epochs.items()) for epochs in (whole, disjoint)
+    )
+    common: dict[str, Any] = {"rounds": ROUNDS, "risk": config.risk}
     return {
-        "class": config.make_sweep_config(classes, variants=VARIANTS, rounds=ROUNDS, risk=config.risk),
-        "random": config.make_sweep_config("random", variants=VARIANTS, rounds=ROUNDS, risk=config.risk, size=size),
+        "class": config.make_sweep_config(classes, variants=VARIANTS, set=fixed, **common),
+        "random": config.make_sweep_config("random", variants=VARIANTS, set=fixed, size=size, **common),
         DISJOINT: config.make_sweep_config(
             classes,
             variants=("rsu",),
-            rounds=ROUNDS,
-            risk=config.risk,
             schedule="partition",
             rsu_epochs="whole",
-            set=fixed,
+            set=fixed_disjoint,
+            **common,
         ),
     }
 
 
-def compute_disjoint_epochs(name: str, architecture: str) -> int:
-    """Compute the epochs of a disjoint round so that all rounds read what nested ones do; 0 without epochs."""
-    round_epochs = -(-getattr(build_algorithm_config(get_algorithm(name), {}, architecture), "epochs", 0) // ROUNDS)
-    return round_epochs * (ROUNDS + 1) // 2 if name in FORGET_ONLY else round_epochs
+def choose_epochs(name: str) -> int:
+    """Choose an algorithm's epochs so that one go reads as much as nested rounds do; 0 without epochs."""
+    config = get_algorithm(name).config
+    if "epochs" not in {field.name for field in fields(config)}:  # type: ignore[arg-type]
+        return 0
+    if getattr(config, "FORGET_ONLY", False):
+        # Nested rounds read a multiple of (T + 1) / 2 = 3 times F, so 5 epochs would have no equal.
+        return FORGET_ONLY_EPOCHS
+    return -(-int(get_paper_numbers(config)["epochs"]) // ROUNDS) * ROUNDS
+
+
+def compute_disjoint_epochs(name: str, epochs: int) -> int:
+    """Compute the epochs of a disjoint round so that all rounds read what nested ones do."""
+    round_epochs = -(-epochs // ROUNDS)
+    reads_forget_only = getattr(get_algorithm(name).config, "FORGET_ONLY", False)
+    return round_epochs * (ROUNDS + 1) // 2 if reads_forget_only else round_epochs
 
 
 def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:

@@ -15,6 +15,7 @@ from torch.func import functional_call, grad, jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
+from unlearn.optimization.step_count import count_steps_taken
 from unlearn.problem import ExampleSet, iterate_in_order
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -51,6 +52,7 @@ def compute_gradient(theta: nn.Module, examples: ExampleSet, batch: int, loss: L
         parts = torch.autograd.grad(loss(theta(images), labels), weights, allow_unused=True, materialize_grads=True)
         # reshape, not view: gradients of weights in channels last are not contiguous. Both flatten in logical order.
         total += torch.cat([part.reshape(-1) for part in parts])
+        count_steps_taken()
     return total.detach()
 
 
@@ -95,6 +97,7 @@ def gauss_newton_product(
         curvature = jvp(grad(batch_loss), (logits,), (logit_tangent,))[1]
         # J^T (H J u): backpropagate [B, K] as if it were the gradient in the logits; this sums over the batch.
         total += torch.cat([part.reshape(-1) for part in backpropagate(curvature)[0].values()])
+        count_steps_taken()
     return total / len(examples)
 
 

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from memscore.training.loop import keep_gradient_layout
 from memscore.training.numerics import is_finite
 from memscore.training.optimizers import FusedOptimizer
+from unlearn.optimization.step_count import count_steps_taken
 
+FROM_DATA: Any = None
+"""Default of a number that follows from the data: `unlearn.optimization.steps.resolve_steps` puts it in its place."""
 StepCallback = Callable[[int, nn.Module], object]
 """Called after each step with its number, from 1, and the network; returning a true value ends the run."""
 
@@ -35,6 +38,9 @@ StepCallback = Callable[[int, nn.Module], object]
 @dataclass(frozen=True, kw_only=True)
 class UnlearningLoopConfig:
     """Options that all algorithms with optimizer steps share.
+
+    PAPER are the paper's numbers of an algorithm, in place of those that follow from the data; FORGET_ONLY says that
+    its passes are over the forget set alone.
 
     Attributes:
         epochs: number of passes; each algorithm defines over which set.
@@ -47,19 +53,22 @@ class UnlearningLoopConfig:
             running statistics do not change and normalise the batches.
     """
 
-    epochs: int = 10
+    epochs: int = FROM_DATA
     lr: float = 0.01
-    batch: int = 256
+    batch: int = FROM_DATA
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_norm: Literal["train", "frozen"] = "train"
 
+    PAPER: ClassVar[Mapping[str, Any]] = {}
+    FORGET_ONLY: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         rules = (
-            ("epochs", self.epochs >= 1, "1 or more"),
+            ("epochs", self.epochs is None or self.epochs >= 1, "1 or more"),
             ("lr", 0 < self.lr < math.inf, "above 0 and finite"),
-            ("batch", self.batch >= 1, "1 or more"),
+            ("batch", self.batch is None or self.batch >= 1, "1 or more"),
             ("optimizer", self.optimizer in {"sgd", "adam"}, "sgd or adam"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more and finite"),
@@ -153,6 +162,7 @@ class UnlearningLoop:
                 if not math.isfinite(value := read_value()):
                     raise TrainingDiverged(step, value)
                 self._update()
+                count_steps_taken()
                 if self.step_callback is not None and self.step_callback(step, self.theta):
                     break
         # After a break the generator is suspended at its yield: close it now, so that its `finally` blocks run here and

@@ -6,21 +6,23 @@ The "+" forms add the retain set's loss to an algorithm's loss on the forget set
 
 SURE 5.1 and appendix G. The paper calls the added term "trained on D_f"; it can only preserve utility on D_r, and alpha
 is "the weight of the retain set loss". An epoch is a pass over the retain set, as in NegGrad+; the forget set is cycled
-in batches of a separate size, in a new order in each pass. The paper does not state its number of epochs; its latest
-decay of the learning rate is after 18. The decay is to a tenth, as in its training of originals.
+in batches of a separate size, in a new order in each pass. By default that is half of the retain set's, as the paper's
+128 beside 256, and for SURE as large. The paper does not state its number of epochs; its latest decay of the learning
+rate is after 18. The decay is to a tenth, as in its training of originals.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
-from unlearn.optimization.loop import StepCallback, UnlearningLoop, UnlearningLoopConfig, require
+from unlearn.optimization.loop import FROM_DATA, StepCallback, UnlearningLoop, UnlearningLoopConfig, require
+from unlearn.optimization.steps import PAPER
 from unlearn.problem import BatchSampler, ExampleSet
-from unlearn.search_space import Choice, Domain, Integer, LogUniform, Uniform
+from unlearn.search_space import Choice, Domain, LogUniform, Uniform
 
 
 def kl_divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
@@ -52,31 +54,48 @@ class RetainLossConfig(UnlearningLoopConfig):
     Attributes:
         alpha: weight of the retain set's loss; the other loss has weight 1 - alpha.
         forget_batch: examples of the forget set per step.
-        drop_after: epochs at the full learning rate; a tenth of it afterwards.
+        drop_after: share of the epochs at the full learning rate; a tenth of it afterwards.
     """
 
-    epochs: int = 20
     alpha: float = 0.98
-    forget_batch: int = 128
-    drop_after: int = 10
+    forget_batch: int = FROM_DATA
+    drop_after: float = 0.5
 
+    PAPER: ClassVar[Mapping[str, Any]] = {"epochs": 20, "forget_batch": 128}
     SPACE: ClassVar[dict[str, Domain]] = {
-        "lr": LogUniform(low=1e-3, high=0.3, source="SURE tables 3 and 4: .0047 to .0694; widened"),
-        "alpha": Uniform(low=0.3, high=0.9999, source="SURE tables 3 and 4: .345 to .998; widened"),
+        "lr": LogUniform(
+            low=1e-3, high=0.3, paper=(0.0047, 0.0694), source="SURE tables 3 and 4: .0047 to .0694; widened"
+        ),
+        "alpha": Uniform(
+            low=0.3, high=0.9999, paper=(0.345, 0.998), source="SURE tables 3 and 4: .345 to .998; widened"
+        ),
         "forget_batch": Choice(values=(8, 16, 32, 64, 128, 256), source="SURE tables 3 and 4: 8 to 256"),
-        "drop_after": Integer(low=4, high=18, source="SURE tables 3 and 4: 4 to 18"),
+        "drop_after": Uniform(low=0.2, high=0.9, source="SURE tables 3 and 4: after 4 to 18 of 20 epochs"),
     }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         name = type(self).__name__
         require(name, "alpha", self.alpha, "in [0, 1]", holds=0 <= self.alpha <= 1)
-        require(name, "forget_batch", self.forget_batch, "1 or more", holds=self.forget_batch >= 1)
-        require(name, "drop_after", self.drop_after, "0 or more", holds=self.drop_after >= 0)
+        require(
+            name,
+            "forget_batch",
+            self.forget_batch,
+            "1 or more",
+            holds=self.forget_batch is None or self.forget_batch >= 1,
+        )
+        rule = "in [0, 1], a share of the epochs"
+        require(name, "drop_after", self.drop_after, rule, holds=0 <= self.drop_after <= 1)
+
+    def complete(self, n_forget: int) -> Self:
+        """Fill in the forget batch, in the paper's proportion to the retain batch."""
+        if self.forget_batch is not None:
+            return self
+        return replace(self, forget_batch=max(1, self.batch * self.PAPER["forget_batch"] // PAPER["batch"]))
 
     def lr_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""
-        return self.lr if epoch < self.drop_after else self.lr / 10
+        return self.lr if epoch < self.drop_after * self.epochs else self.lr / 10
 
 
 def train_with_retain_loss(

@@ -3,22 +3,25 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
 
 from memscore.choices import validate_choice
-from memscore.pipeline.jobs import build_model
+from memscore.pipeline.jobs import build_model, read_recipe
 from memscore.store.json_records import hash_record, omit_new_defaults
 from memscore.store.store import Store
+from memscore.training.recipes import Recipe
 from memscore.user_functions import hash_user_sources, require_same_source
 from unlearn.algorithms import get_algorithm
 from unlearn.algorithms.entry import Algorithm
 from unlearn.meta.rsu import RsuSchedule
+from unlearn.optimization.steps import get_paper_values, resolve_steps
 
 ORACLE = "oracle"
 """In place of an algorithm's name: the row of theta_r itself."""
-ROW_VERSION = 1
+ROW_VERSION = 2
 """Version of the rows; another number makes all trials run again, as new columns of stored rows require."""
 
 Row = dict[str, Any]
@@ -131,6 +134,37 @@ def build_algorithm_config(entry: Algorithm, params: Mapping[str, Any], architec
     return entry.config(**arguments)
 
 
+def resolve_configs(
+    trial: TrialConfig, architecture: str, n_train: int, recipe: Recipe, *, split: bool = False
+) -> list[Any]:
+    """Build the config of each step, with numbers for its own part and for what is retained beside it.
+
+    With `split` the last one is that of a round of RSU, if its schedule divides the epochs; the batch of a round is
+    that of the whole part. Raises ValueError for an unknown parameter, or a value out of range.
+    """
+    rounds = trial.rounds.n if split and trial.rounds and trial.rounds.epochs == "split" else 1
+    forgotten: set[int] = set()
+    configs = []
+    for number, step in enumerate(trial.steps, start=1):
+        # What earlier parts forgot is in no later retain set, and parts may repeat an example.
+        forgotten.update(step.rows)
+        config = build_algorithm_config(get_algorithm(step.algorithm), dict(step.params), architecture)
+        n_rounds = rounds if number == len(trial.steps) else 1
+        configs.append(resolve_steps(config, n_train - len(forgotten), len(step.rows), recipe, n_rounds))
+    return configs
+
+
+def resolve_in_store(store: Store, trial: TrialConfig, *, split: bool = False) -> list[Any]:
+    """Build the config of each step of a trial with numbers, as resolve_configs does, for the bank of a store."""
+    manifest = store.manifest
+    return resolve_configs(trial, manifest.architecture, manifest.split_sizes[0], read_recipe(store), split=split)
+
+
+def list_config_records(store: Store, trial: TrialConfig) -> list[dict[str, Any]]:
+    """List the config of each step as the record that is hashed: with numbers, without defaults of later versions."""
+    return [omit_new_defaults(config) for config in resolve_in_store(store, trial)]
+
+
 def trial_key(store: Store, trial: TrialConfig) -> str:
     """Hash everything that decides a row: data, recipe, forget set, algorithm and config."""
     record = model_identity(store, trial) | {"core": trial.core, "measures": sorted(trial.measures)}
@@ -154,14 +188,14 @@ def model_identity(store: Store, trial: TrialConfig) -> dict[str, Any]:
         **{name: getattr(trial, name) for name in ("algorithm", "forget", "index", "seed")},
     }
     if trial.algorithm != ORACLE:
-        record["config"] = resolve_config(store, trial.algorithm, trial.params)
-    # Left out where they say nothing, so that a trial without a sequence or rounds keeps its key.
-    if trial.before:
-        record["part"] = trial.part
-        record["before"] = [
-            {"algorithm": s.algorithm, "config": resolve_config(store, s.algorithm, s.params), "rows": s.rows}
-            for s in trial.before
-        ]
+        *before, record["config"] = list_config_records(store, trial)
+        # Left out where they say nothing, so that a trial without a sequence or rounds keeps its key.
+        if trial.before:
+            record["part"] = trial.part
+            record["before"] = [
+                {"algorithm": s.algorithm, "config": config, "rows": s.rows}
+                for s, config in zip(trial.before, before, strict=True)
+            ]
     if trial.rounds:
         record["rounds"] = omit_new_defaults(trial.rounds)
     # The algorithms' own sources, so that an edited function runs again.
@@ -177,25 +211,20 @@ def require_same_sources(trial: TrialConfig) -> None:
         require_same_source("the function", name, digest, "this command, which was started before it was edited")
 
 
-def resolve_config(store: Store, name: str, params: Params) -> dict[str, Any]:
-    """Return an algorithm's config as the record that is hashed: defaults included, but those of later versions."""
-    config = build_algorithm_config(get_algorithm(name), dict(params), store.manifest.architecture)
-    return omit_new_defaults(config)
-
-
 def describe_trial(store: Store, trial: TrialConfig) -> Row:
     """Return the columns of a row that describe its trial."""
-    config, beyond_purpose = {}, False
+    config, beyond_purpose, before = dict[str, Any](), False, list[dict[str, Any]]()
     if trial.algorithm != ORACLE:
-        config = resolve_config(store, trial.algorithm, trial.params)
+        # Numbers, not None: a reader of the row sees what ran.
+        *earlier, config = list_config_records(store, trial)
+        before = [
+            {"algorithm": s.algorithm, "config": record, "n_forget": len(s.rows)}
+            for s, record in zip(trial.before, earlier, strict=True)
+        ]
         # Algorithms for whole classes also run on other sets; their rows say so.
         beyond_purpose = any(
             get_algorithm(s.algorithm).granularity == "class" and not trial.by_class for s in trial.steps
         )
-    before = [
-        {"algorithm": s.algorithm, "config": resolve_config(store, s.algorithm, s.params), "n_forget": len(s.rows)}
-        for s in trial.before
-    ]
     return {
         "algorithm": trial.algorithm,
         "variant": trial.variant,
@@ -244,6 +273,15 @@ def parse_params(name: str, settings: Sequence[str], architecture: str, prefix: 
     return values
 
 
+def get_paper_params(name: str, *, tuned: bool) -> dict[str, Any]:
+    """Get the paper's numbers for the parameters that otherwise follow from the data; not those that are searched."""
+    if name == ORACLE:
+        return {}
+    config = get_algorithm(name).config
+    space = getattr(config, "SPACE", {}) if tuned else {}
+    return {field: value for field, value in get_paper_values(config).items() if field not in space}
+
+
 def check_applicable(store: Store, name: str, params: Mapping[str, Any]) -> None:
     """Check that an algorithm can change networks of a bank's architecture, before any is trained.
 
@@ -257,10 +295,10 @@ def check_applicable(store: Store, name: str, params: Mapping[str, Any]) -> None
 
 def _parse_value(entry: Algorithm, name: str, text: str, prefix: str) -> Any:
     """Convert text to the type of a config's field."""
-    # The type of the field decides how the text is read; SPACE is a class variable, not a parameter.
+    # The type of the field decides how the text is read; class variables such as SPACE are no parameters.
     hints = get_type_hints(entry.config)
-    hints.pop("SPACE", None)
-    field_type = hints[validate_choice(f"parameter of {entry.fn.__name__}", name, hints)]
+    known = [field.name for field in fields(entry.config)]  # type: ignore[arg-type]
+    field_type = strip_none(hints[validate_choice(f"parameter of {entry.fn.__name__}", name, known)])
     try:
         if field_type is bool:
             return {"true": True, "false": False}[text.lower()]
@@ -274,5 +312,12 @@ def _parse_value(entry: Algorithm, name: str, text: str, prefix: str) -> Any:
         expected = {bool: "true or false", int: "a whole number", float: "a number"}.get(
             field_type, "numbers with commas"
         )
-        raise ValueError(f"--set {prefix}{name}={text}: {name} is {expected}, as {default} is by default") from None
+        shown = f", as {default} is by default" if default is not None else ""
+        raise ValueError(f"--set {prefix}{name}={text}: {name} is {expected}{shown}") from None
     return text
+
+
+def strip_none(field_type: Any) -> Any:
+    """Return T for T | None, which a number that follows from the data may be, and any other type as it is."""
+    inner = [each for each in get_args(field_type) if each is not type(None)]
+    return inner[0] if get_origin(field_type) in {Union, UnionType} and len(inner) == 1 else field_type

@@ -9,7 +9,8 @@ from memscore.units import format_count
 from unlearn.algorithms import get_algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs, find_missing_models, find_model_names
-from unlearn.trials.config import ORACLE, Row, TrialConfig, check_applicable, parse_params
+from unlearn.trials.batch_norm import describe_first_climb
+from unlearn.trials.config import ORACLE, Row, TrialConfig, check_applicable, get_paper_params, parse_params
 from unlearn.trials.default_forget_set import choose_default_forget, choose_default_size
 from unlearn.trials.default_scores import DEFAULT_SIZE
 from unlearn.trials.forecast import forecast_trials
@@ -168,6 +169,8 @@ def prepare_trials(request: TrialRequest) -> PreparedTrials:
     check_counts(request)
     algorithm, notes = request.algorithm or DEFAULT_ALGORITHM, []
     params = parse_params(algorithm, request.set, bank_store.manifest.architecture)
+    if request.steps == "paper":
+        params = get_paper_params(algorithm, tuned=bool(request.tune)) | params
     check_applicable(bank_store, algorithm, params)
     select_measures(request.measures)
     context = open_context(
@@ -179,6 +182,7 @@ def prepare_trials(request: TrialRequest) -> PreparedTrials:
         data=request.data,
         folder=request.folder,
     )
+    notes += describe_first_climb(bank_store, {algorithm: params})
     if request.forget is None:
         context, note = choose_default_size(context, request.size)
         notes.append(note)

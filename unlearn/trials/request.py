@@ -8,8 +8,8 @@ import tyro
 from memscore.cli.options import Maybe, Several
 
 DEFAULT_ALGORITHM, DEFAULT_TUNING = "neggrad-plus", 10
-"""Algorithm of a command that names none, and the configurations that it is tuned on, since the papers' parameters
-change nothing on many banks."""
+"""Algorithm of a command that names none, and the configurations that it is tuned on, since no default serves
+all banks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,11 @@ class TrialRequest:
             reports the best one.
         from_sweep: name of a sweep of this bank, whose choice for the algorithm without parts and rounds is taken, and
             reported on the originals that the sweep was judged on.
+        steps: scaled: epochs and batches that are left out take as many steps as in the paper's setting, for these
+            data; paper: the paper's numbers as they are.
+        space: the ranges that --tune searches: wide, or the papers'.
+        search: parameters that --tune searches besides, epochs or batch: half to three times the epochs, a quarter to
+            four times the batch that the trial would have.
         select: which choice of --tune or --from-sweep: oracle (an upper bound), or blind (oracle-free, possible for a
             user).
         seeds: number of originals, each with its own oracle.
@@ -48,6 +53,9 @@ class TrialRequest:
     set: Several = ()
     tune: int = 0
     from_sweep: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+    steps: Literal["scaled", "paper"] = "scaled"
+    space: Literal["wide", "paper"] = "wide"
+    search: Several = ()
     select: Literal["oracle", "blind"] = "oracle"
     seeds: int = 3
     measures: Several = ()

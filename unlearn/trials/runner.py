@@ -8,7 +8,6 @@ from its longest stored prefix, with the bits and the cost of the whole sequence
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -42,16 +41,17 @@ from unlearn.meta.rsu import rsu
 from unlearn.meta.rum import rum
 from unlearn.optimization.curvature import import_derivatives
 from unlearn.optimization.loop import TrainingDiverged, UnlearningLoop, UnlearningLoopConfig
+from unlearn.optimization.step_count import read_step_count
 from unlearn.oracles import TrialData
 from unlearn.problem import ExampleSet, Problem, make_problem
 from unlearn.trials.config import (
     ORACLE,
     Row,
     TrialConfig,
-    build_algorithm_config,
     describe_trial,
     model_key,
     require_same_sources,
+    resolve_configs,
     trial_key,
 )
 from unlearn.trials.measure import compute_measures, compute_outputs, select_measures, select_population_measures
@@ -93,12 +93,12 @@ def read_stored_row(store: Store, trial: TrialConfig) -> Row | None:
 def write_model(store: Store, key: str, theta: nn.Module, cost: Row) -> None:
     """Store a network, and then its cost, which marks it as complete."""
     store.write_weights(key, theta.state_dict())
-    write_cost(store, key, cost["status"], cost["wall_s"], cost["examples"])
+    write_cost(store, key, cost["status"], cost["wall_s"], cost["examples"], cost["steps"])
 
 
 def add_costs(cost: Row, earlier: Row) -> Row:
     """Add the cost of the earlier steps of a sequence; run_wall_s stays that of this run."""
-    return cost | {column: cost[column] + earlier[column] for column in ("wall_s", "examples")}
+    return cost | {column: cost[column] + earlier[column] for column in ("wall_s", "examples", "steps")}
 
 
 def run_and_measure(
@@ -119,10 +119,17 @@ def run_and_measure(
     receipt = store.read_receipt(format_original_name(jobs[1], keys[1])) or {}
     retrained_s = float(receipt.get("train_s") or receipt.get("seconds") or "nan")
     share = len(problem.retain) / manifest.split_sizes[0]
-    read_by_oracle = count_steps(recipe, share, manifest.split_sizes[0]) * recipe.batch
+    oracle_steps = count_steps(recipe, share, manifest.split_sizes[0])
+    read_by_oracle = oracle_steps * recipe.batch
     if trial.algorithm == ORACLE:
         theta_u, judged = theta_r, oracle
-        cost: Row = {"status": "ok", "wall_s": retrained_s, "run_wall_s": 0.0, "examples": read_by_oracle}
+        cost: Row = {
+            "status": "ok",
+            "wall_s": retrained_s,
+            "run_wall_s": 0.0,
+            "examples": read_by_oracle,
+            "steps": oracle_steps,
+        }
     else:
         # The steps that a stored prefix has taken are not taken again, but their cost counts.
         completed_steps, checkpoint, checkpoint_cost = load_latest_checkpoint(store, trial, theta_o, device)
@@ -209,7 +216,7 @@ def load_latest_checkpoint(
         cost = read_cost(store, key)
         if cost is not None and cost["status"] == "ok":
             return number, load_network(store, key, device), cost
-    return 0, theta_o, {"wall_s": 0.0, "examples": 0}
+    return 0, theta_o, {"wall_s": 0.0, "examples": 0, "steps": 0}
 
 
 def apply_algorithms(
@@ -223,10 +230,11 @@ def apply_algorithms(
     """Compute theta_u and its cost; theta_o in its place if the run diverged.
 
     `start` is the network after the first `completed_steps` of the sequence; the cost is that of the steps taken here:
-    status, seconds of the algorithms alone, and examples read. `on_step_end` is called after each step but the last
-    with its number from 1, the network, and the cost so far; its own seconds are not counted.
+    status, seconds of the algorithms alone, examples read and optimizer steps. `on_step_end` is called after each step
+    but the last with its number from 1, the network, and the cost so far; its own seconds are not counted.
     """
     device, steps, paused = problem.forget.rows.device, trial.steps, 0.0
+    configs = resolve_configs(trial, architecture, len(problem.train), problem.retain.recipe, split=True)
 
     def read_clock() -> float:
         if device.type == "cuda":
@@ -254,12 +262,8 @@ def apply_algorithms(
 
     def apply_one(theta: nn.Module, retain: ExampleSet, forget: ExampleSet, number: int) -> nn.Module:
         # Numbers beyond the last step are rounds of it.
-        step = steps[min(number, len(steps) - 1)]
+        step, config = (values[min(number, len(steps) - 1)] for values in (steps, configs))
         entry = get_algorithm(step.algorithm)
-        config = build_algorithm_config(entry, dict(step.params), architecture)
-        if trial.rounds and trial.rounds.epochs == "split" and hasattr(config, "epochs") and number + 1 >= len(steps):
-            # ceil(epochs / rounds): the rounds together take about the epochs of one run.
-            config = replace(config, epochs=-(-config.epochs // trial.rounds.n))
         extra: dict[str, Any] = {"validation": problem.validation} if entry.reads_validation else {}
         # Step 0 has the stream of the algorithm alone, so a first step has the bits of the trial without a sequence.
         family = step.algorithm + (f"-after-{number}" if number else "")
@@ -276,12 +280,13 @@ def apply_algorithms(
             "status": status,
             "wall_s": read_clock() - started - paused,
             "examples": problem.forget.read_counter.examples,
+            "steps": read_step_count() - steps_before,
         }
 
     # Before the clock starts.
     warm_up(frozenset(step.algorithm for step in steps))
     compile_convolutions(problem.theta_o, problem.train.images.shape)
-    started = read_clock()
+    started, steps_before = read_clock(), read_step_count()
     try:
         parts = [step.rows for step in steps]
         theta_u = rum(start or problem.theta_o, problem.train, parts, run_step, completed_steps)

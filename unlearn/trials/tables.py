@@ -19,9 +19,10 @@ from unlearn.trials.request import DEFAULT_ALGORITHM, TrialRequest
 TABLE_COLUMNS = (
     ("tow_test", "forget_accuracy", "retain_accuracy", "accuracy_test"),
     ("tow_mia_test", "mia_test", "mia_test_gap"),
-    ("wall_s", "rrt_wall", "rrt_examples"),
+    ("wall_s", "rrt_wall", "rrt_examples", "steps"),
 )
 """Columns of each table: four fit into the width of output that is not a terminal."""
+STEPS = "steps"
 MIN_ACCURACY_CHANGE = 0.005
 """Change of the forget accuracy below which nothing was forgotten."""
 DIRECTIONS = (
@@ -46,6 +47,11 @@ def format_estimate(estimate: MeanEstimate, n_expected: int) -> str:
     return f"{estimate.value:.3f}{half}" + (f" (n={estimate.n})" if estimate.n < n_expected else "")
 
 
+def format_cell(column: str, values: Sequence[float]) -> str:
+    """Format a cell as format_mean does; steps, of which there are as many for each seed, as a whole number."""
+    return f"{np.mean(values):.0f}" if column == STEPS else format_mean(values)
+
+
 def print_trials(console: Console, results: TrialResults, request: TrialRequest) -> int:
     """Print the results of the trials as tables, measures beyond the core ones in their own.
 
@@ -64,7 +70,8 @@ def print_trials(console: Console, results: TrialResults, request: TrialRequest)
         title = f"{first['forget_set']}: {format_count(first['n_forget'], 'example')}, {seeds}" if not number else ""
         table = make_table(title, ("", *columns))
         for row_name in order:
-            table.add_row(row_name, *(format_mean(select_values(rows, row_name, column)) for column in columns))
+            cells = (format_cell(column, select_values(rows, row_name, column)) for column in columns)
+            table.add_row(row_name, *cells)
         console.print(table)
     print_line(console, DIRECTIONS)
     _print_requested_measures(console, rows, order, request.measures)
@@ -90,7 +97,11 @@ def list_remarks(rows: Sequence[Row], name: str, n_diverged: int, retained: Reta
             f"{name} is as right on the forget set as the original; with copies in the retain set that is no failure"
             if explained
             else f"{name} forgot nothing here: it is as right on the forget set as the original. "
-            + ("" if is_user_function(name) else "Defaults are the papers', for their networks and data. ")
+            + (
+                ""
+                if is_user_function(name)
+                else "Default learning rates are from the papers' ranges, for their networks and data. "
+            )
             + "Try others with --tune 10, or with --set, a larger lr first"
         )
     if name not in {ORACLE, "original"} and (fall := describe_retain_loss(rows, name)):

@@ -48,6 +48,11 @@ class SweepConfig:
         again: rsu reads the loss before each round, not once.
         tuning: steps: each part's parameters in turn, as RUM does; joint: all at once; defaults: none.
         set: parameters with fixed values, which are not tuned, as finetune.epochs=5.
+        steps: scaled: epochs and batches that are left out take as many steps as in the paper's setting, for these
+            data; paper: the paper's numbers as they are.
+        space: the ranges that are searched: wide, or the papers'.
+        search: parameters that are searched besides, epochs or batch, as finetune.epochs: half to three times the
+            epochs, a quarter to four times the batch.
         tunings: how often all parameters are chosen anew, with other draws, originals and forget sets, each judged on
             originals of its own; intervals are over tunings, and of one tuning there is no verdict.
         budget: configurations evaluated at each step of a plan, in each tuning.
@@ -85,6 +90,9 @@ class SweepConfig:
     again: bool = False
     tuning: TuningMode = "steps"
     set: Several = ()
+    steps: Literal["scaled", "paper"] = "scaled"
+    space: Literal["wide", "paper"] = "wide"
+    search: Several = ()
     tunings: int = 3
     budget: int = 6
     sampler: Literal["refine", "random", "grid", "tpe"] = "refine"

@@ -18,11 +18,10 @@ from memscore.pipeline.work import NO_WORK, Work, sum_work
 from memscore.store.trial_files import list_trials
 from memscore.training.recipes import count_steps
 from memscore.units import format_count
-from unlearn.algorithms import get_algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs, find_diverged_models, find_missing_models, find_model_names
 from unlearn.trials.algorithm_work import Sizes, count_algorithm
-from unlearn.trials.config import ORACLE, TrialConfig, build_algorithm_config
+from unlearn.trials.config import ORACLE, TrialConfig, resolve_in_store
 from unlearn.trials.forecast import TRIAL_S
 from unlearn.trials.runner import read_stored_row
 from unlearn.trials.setup import UnlearningContext, read_embeddings
@@ -295,19 +294,15 @@ def estimate_trial(
     if trial.algorithm == ORACLE:
         return work
     forgotten: set[int] = set()
-    for number, step in enumerate(trial.steps, start=1):
+    configs = resolve_in_store(store, trial, split=True)
+    for number, (step, config) in enumerate(zip(trial.steps, configs, strict=True), start=1):
         forgotten |= set(step.rows)
         is_last = number == len(trial.steps)
         if only_last and not is_last:
             continue
-        entry = get_algorithm(step.algorithm)
-        config = build_algorithm_config(entry, dict(step.params), store.manifest.architecture)
         for size in list_round_sizes(trial, len(step.rows)) if is_last else [len(step.rows)]:
-            round_config = config
-            if is_last and trial.rounds and trial.rounds.epochs == "split" and hasattr(config, "epochs"):
-                round_config = replace(config, epochs=-(-config.epochs // trial.rounds.n))
             sizes = Sizes(retain=n_train - len(forgotten), forget=size, validation=validation)
-            work += count_algorithm(step.algorithm, round_config, sizes, recipe).compute_work(times)
+            work += count_algorithm(step.algorithm, config, sizes, recipe).compute_work(times)
     return work + times.predicted_image * store.manifest.n_rows
 
 

@@ -13,7 +13,8 @@ from memscore.units import format_count
 from unlearn.algorithms import ALGORITHMS, get_algorithm
 from unlearn.meta.partition import Partition
 from unlearn.meta.rsu import RsuSchedule
-from unlearn.trials.config import Params, parse_params
+from unlearn.trials.config import Params, get_paper_params, parse_params
+from unlearn.tuning.added_parameters import check_added
 from unlearn.tuning.config import SweepConfig, TuningMode
 
 VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
@@ -104,7 +105,13 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
     schedule = RsuSchedule(
         n=config.rounds, epochs=config.rsu_epochs, schedule=config.schedule, unit=config.unit, again=config.again
     )
-    fixed = parse_fixed_params(config.set, architecture)
+    given = parse_fixed_params(config.set, architecture)
+    fixed = given
+    # The papers' numbers are fixed as those of --set are, which win; what is searched keeps its range.
+    if config.steps == "paper":
+        names = {step for plan in plans for step in parse_plan(plan, k)} | set(algorithms)
+        papers = {name: get_paper_params(name, tuned=tuning != "defaults") for name in names}
+        fixed = given | {name: params | given.get(name, {}) for name, params in papers.items() if params}
     for variant in variants:
         validate_choice("variant", variant, VARIANTS)
     for name in algorithms:
@@ -169,7 +176,8 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
         raise ValueError("nothing to compare; name at least one of --algorithms or --plans")
     # 4. Check what can be known only of all methods together.
     compared = {name for method in methods for name in method.plan}
-    for name in sorted(fixed.keys() - compared):
+    check_added(config.search, fixed, sorted(compared))
+    for name in sorted(given.keys() - compared):
         raise ValueError(
             f"--set gives parameters of {name}, which is not compared; known: {', '.join(sorted(compared))}"
         )

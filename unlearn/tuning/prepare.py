@@ -6,6 +6,7 @@ from cluster.pool import Pool
 from memscore.store.store import Store
 from memscore.units import format_count
 from unlearn.forget_sets import find_score_name, resolve_score_alias
+from unlearn.trials.batch_norm import describe_first_climb
 from unlearn.trials.default_forget_set import choose_default_forget, choose_default_size
 from unlearn.trials.default_scores import find_default_score
 from unlearn.trials.forecast import STORED_TRIAL_S, forecast_trials
@@ -57,7 +58,7 @@ class PreparedSweep:
         first_step, later_step = n_shared + selections * (config.budget - n_shared), selections * config.budget
         searches = sum(
             len(method.list_candidates(level))
-            * ((later_step if level else first_step) * config.tunings if is_tuned(method) else 1)
+            * ((later_step if level else first_step) * config.tunings if is_tuned(method, config) else 1)
             for method in methods
             for level in range(method.levels)
         )
@@ -129,6 +130,9 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None, *, dry_
         config = replace(config, risk=complete_score_name(context.score_store, config.risk))
     methods = build_methods(config, context.store.manifest.architecture)
     check_sweep(config, context, methods)
+    climbing = {name: dict(method.fixed_params(name)) for method in methods for name in method.plan}
+    lost = describe_first_climb(bank_store, climbing, "ALGORITHM.start=descent")
+    context = replace(context, notes=(*context.notes, *lost))
     return PreparedSweep(
         config=config,
         context=context,
@@ -229,6 +233,7 @@ def check_options_used(config: SweepConfig) -> None:
         (RSU_OPTIONS, "rsu" in kinds, "no method has rounds; add --variants rsu"),
         (("sampler",), searches, "no parameter is searched; use another --tuning"),
         (("tunings",), searches or config.tunings == 1, "no parameter is searched; use another --tuning"),
+        (("space", "search"), searches, "no parameter is searched; use another --tuning"),
         (("budget",), searches or config.budget == 1, "no parameter is searched; use another --tuning"),
         (("scores_of",), reads_scores, "no score is read; name one in --forget, --scores or --risk"),
     )

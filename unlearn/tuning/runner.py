@@ -12,7 +12,7 @@ The checks at the top reject a sweep before any model is trained for it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
@@ -25,7 +25,16 @@ from unlearn.algorithms import get_algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.meta.partition import Parts, align_scores, merge_parts
 from unlearn.oracles import build_reference_jobs
-from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, check_applicable, trial_key
+from unlearn.trials.config import (
+    ORACLE,
+    Params,
+    Row,
+    Step,
+    TrialConfig,
+    check_applicable,
+    resolve_in_store,
+    trial_key,
+)
 from unlearn.trials.setup import (
     ShowProgress,
     UnlearningContext,
@@ -141,9 +150,10 @@ def check_sweep(config: SweepConfig, context: UnlearningContext, methods: Sequen
             check_matched_classes(config, context, tuning_set)
 
 
-def is_tuned(method: Method) -> bool:
+def is_tuned(method: Method, config: SweepConfig) -> bool:
     """Report whether anything of a method is chosen: a parameter, or an algorithm for a part."""
-    return method.tuning != "defaults" and (method.automatic or has_free_params(method.plan, method.fixed_params))
+    has_choice = method.automatic or has_free_params(method.plan, method.fixed_params, config)
+    return method.tuning != "defaults" and has_choice
 
 
 def make_score_reader(context: UnlearningContext) -> Callable[[str], np.ndarray]:
@@ -225,7 +235,7 @@ class Sweep:
         return [
             MethodProgress(method=method, select=select, tuning=tuning)
             for method in self.methods
-            for tuning in (range(self.config.tunings) if is_tuned(method) else (UNTUNED,))
+            for tuning in (range(self.config.tunings) if is_tuned(method, self.config) else (UNTUNED,))
             for select in self.config.selections
         ]
 
@@ -315,7 +325,11 @@ class Sweep:
             yield (
                 method.name,
                 HyperparameterSearch(
-                    trials=tuple(trials), joint=len(names) > 1, tuned=method.tuning != "defaults", **shared
+                    trials=tuple(trials),
+                    joint=len(names) > 1,
+                    tuned=method.tuning != "defaults",
+                    **shared,
+                    **self._describe_space(trials[0]),
                 ),
             )
             return
@@ -327,7 +341,12 @@ class Sweep:
                 self.make_trial(method, steps, parts, index=i, save_checkpoints=level > 0, **common)
                 for i, parts in zip(originals, parts_by_original, strict=True)
             ]
-            yield name, HyperparameterSearch(trials=tuple(trials), **shared)
+            yield name, HyperparameterSearch(trials=tuple(trials), **shared, **self._describe_space(trials[0]))
+
+    def _describe_space(self, trial: TrialConfig) -> dict[str, Any]:
+        """Describe what is searched, and the numbers of a trial's steps that follow from the data."""
+        numbers = tuple(asdict(config) for config in resolve_in_store(self.store, trial))
+        return {"space_name": self.config.space, "added": self.config.search, "numbers": numbers}
 
     def _tune_next_step(
         self, states: Sequence[MethodProgress], tuning_sets: Sequence[ForgetSet], backend: SearchBackend

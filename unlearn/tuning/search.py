@@ -34,7 +34,7 @@ variant, level and selection, so that a comparison of two variants does not comp
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -49,7 +49,16 @@ from memscore.store.visibility import open_visible_store
 from memscore.training.precision import require_precision
 from unlearn.algorithms import get_algorithm
 from unlearn.oracles import TrialData
-from unlearn.search_space import Choice, Domain, Integer, LogUniform, is_at_boundary
+from unlearn.search_space import (
+    Choice,
+    Domain,
+    Integer,
+    LogUniform,
+    SpaceName,
+    build_domain_around,
+    is_at_boundary,
+    select_space,
+)
 from unlearn.trials.config import Params, Row, Step, TrialConfig, trial_key
 from unlearn.trials.runner import run_trial
 from unlearn.trials.setup import UnlearningContext
@@ -80,6 +89,9 @@ class HyperparameterSearch:
         plans: whether the sampler plans its configurations, and so takes no other stored ones.
         tuning: number of the tuning; each has draws of its own.
         tuned: whether anything is searched; otherwise the defaults are the only configuration.
+        space_name: which ranges: wide, or the papers'.
+        added: parameters that are searched besides, as ALGORITHM.NAME.
+        numbers: the fields of each step's config, with those that follow from the data; () where none does.
     """
 
     trials: tuple[TrialConfig, ...]
@@ -88,6 +100,9 @@ class HyperparameterSearch:
     plans: bool = True
     tuning: int = 0
     tuned: bool = True
+    space_name: SpaceName = "wide"
+    added: tuple[str, ...] = ()
+    numbers: tuple[Values, ...] = field(default=(), compare=False)
 
     @property
     def space(self) -> dict[str, Domain]:
@@ -96,21 +111,27 @@ class HyperparameterSearch:
         if not self.tuned:
             return {}
         if not self.joint:
-            return get_free_space(steps[-1])
-        return {
-            f"{n}.{field}": space
-            for n, step in enumerate(steps, start=1)
-            for field, space in get_free_space(step).items()
-        }
+            return self._get_step_space(len(steps) - 1)
+        return {f"{n + 1}.{name}": space for n in range(len(steps)) for name, space in self._get_step_space(n).items()}
+
+    def _get_step_space(self, number: int) -> dict[str, Domain]:
+        """Get the search space of a step, counted from 0."""
+        step = self.trials[0].steps[number]
+        fields_added = [name.rpartition(".")[2] for name in self.added if name.rpartition(".")[0] == step.algorithm]
+        added = {name: build_domain_around(name, self.numbers[number][name]) for name in fields_added}
+        # What has a domain of its own is searched there, in the named space; only the others are added.
+        return get_free_space(step, self.space_name) | added
 
     @property
     def defaults(self) -> Values:
-        """The papers' values of the searched parameters."""
+        """The defaults of the searched parameters, in numbers."""
         steps, values = self.trials[0].steps, {}
         for name in self.space:
-            number, _, field = name.rpartition(".")
-            options = fields(get_algorithm(steps[int(number or 0) - 1].algorithm).config)  # type: ignore[arg-type]
-            values[name] = next(option.default for option in options if option.name == field)
+            number, _, parameter = name.rpartition(".")
+            index = int(number or 0) - 1
+            options = fields(get_algorithm(steps[index].algorithm).config)  # type: ignore[arg-type]
+            default = next(option.default for option in options if option.name == parameter)
+            values[name] = self.numbers[index][parameter] if self.numbers else default
         return values
 
     @property
@@ -132,31 +153,38 @@ class HyperparameterSearch:
         steps = self.trials[0].steps if self.joint else self.trials[0].steps[-1:]
         # A value fixed at its default gives the same trials as none, so the searched names tell such a search apart.
         restricted = not self.tuned or any(
-            get_free_space(step).keys() != get_search_space(step).keys() for step in steps
+            get_free_space(step, self.space_name).keys() != get_search_space(step, self.space_name).keys()
+            for step in steps
         )
         return hash_record({
             "trials": [trial_key(store, trial) for trial in self.trials],
             "joint": self.joint,
             "guide": self.guide,
-            **({"sought": sorted(self.space)} if restricted else {}),
+            **({"sought": sorted(self.space)} if restricted or self.added else {}),
+            **({"space": self.space_name} if self.space_name != "wide" else {}),
         })
 
 
-def get_free_space(step: Step) -> dict[str, Domain]:
+def get_free_space(step: Step, space_name: SpaceName = "wide") -> dict[str, Domain]:
     """Return the search space of a step without the fixed parameters."""
-    return {name: domain for name, domain in get_search_space(step).items() if name not in dict(step.params)}
+    space = get_search_space(step, space_name)
+    return {name: domain for name, domain in space.items() if name not in dict(step.params)}
 
 
-def get_search_space(step: Step) -> dict[str, Domain]:
-    """Return the whole search space of a step's algorithm."""
+def get_search_space(step: Step, space_name: SpaceName = "wide") -> dict[str, Domain]:
+    """Return the whole search space of a step's algorithm, wide or as the papers searched it."""
     # A user's own config may have none: then nothing is searched.
     space: dict[str, Domain] = getattr(get_algorithm(step.algorithm).config, "SPACE", {})
-    return space
+    return select_space(space, space_name)
 
 
-def has_free_params(names: Sequence[str], fixed: Callable[[str], Params]) -> bool:
+def has_free_params(names: Sequence[str], fixed: Callable[[str], Params], config: SweepConfig) -> bool:
     """Report whether any of these algorithms has a parameter to search, besides its fixed ones."""
-    return any(get_free_space(Step(algorithm=name, params=fixed(name), rows=())) for name in names)
+    added = {parameter.rpartition(".")[0] for parameter in config.search}
+    return any(
+        name in added or get_free_space(Step(algorithm=name, params=fixed(name), rows=()), config.space)
+        for name in names
+    )
 
 
 def set_params(trial: TrialConfig, values: Values, *, joint: bool) -> TrialConfig:

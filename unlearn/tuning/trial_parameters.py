@@ -1,7 +1,7 @@
 """Parameters of a trial that were chosen elsewhere: tuned for it, or taken from a sweep; never on what it reports."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from memscore.store.json_records import read_record
 from memscore.units import format_count
 from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs
-from unlearn.trials.config import Params, TrialConfig
+from unlearn.trials.config import Params, TrialConfig, resolve_in_store
 from unlearn.trials.forecast import forecast_trials
 from unlearn.trials.prepare import PreparedTrials, prepare_trials
 from unlearn.trials.request import DEFAULT_ALGORITHM, DEFAULT_TUNING, TrialRequest
@@ -25,6 +25,7 @@ from unlearn.trials.setup import (
     require_reference_models,
     zero_embeddings,
 )
+from unlearn.tuning.added_parameters import check_added
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import Method
 from unlearn.tuning.prepare import prepare_sweep
@@ -94,6 +95,16 @@ def check_sources(request: TrialRequest) -> None:
         raise ValueError("--from-sweep takes parameters that were tuned, and --tune tunes them; leave one of them out")
     if request.from_sweep and request.set:
         raise ValueError("--from-sweep takes the parameters of a sweep, and --set gives others; leave one of them out")
+    if request.from_sweep and request.steps != "scaled":
+        raise ValueError(
+            "--from-sweep takes the parameters and steps of a sweep, and --steps gives others; leave one out"
+        )
+    for flag, given in (
+        ("--space paper", request.space == "paper"),
+        (f"--search {' '.join(request.search)}", request.search),
+    ):
+        if given and not request.tune:
+            raise ValueError(f"{flag} does nothing here: no parameter is searched; add --tune 10")
     if request.select != "oracle" and not (request.from_sweep or request.tune):
         raise ValueError(f"--select {request.select} does nothing here: no parameter is chosen; add --tune 10")
 
@@ -120,6 +131,8 @@ def make_sweep_config(trials: PreparedTrials) -> SweepConfig:
 def check_tuning(trials: PreparedTrials) -> None:
     """Check what can be checked before there is a model: a space to search, and a second forget set."""
     context = trials.context
+    names = [f"{trials.algorithm}.{name}" for name in trials.request.search]
+    check_added(names, {trials.algorithm: trials.params}, [trials.algorithm])
     judged = context.select_forget_set(lambda: zero_embeddings(context.splits))
     if not make_search(trials, judged, "cpu").space:
         raise ValueError(
@@ -153,23 +166,27 @@ def fix_params(trials: PreparedTrials) -> tuple[tuple[str, Params], ...]:
 def make_search(trials: PreparedTrials, forget: ForgetSet, device: str) -> HyperparameterSearch:
     """Make the search of the trial's algorithm on a forget set."""
     request = trials.request
+    configs = tuple(
+        TrialConfig(
+            store=trials.context.store.url,
+            algorithm=trials.algorithm,
+            params=tuple(sorted(trials.params.items())),
+            forget_set=forget.name,
+            forget=forget.rows,
+            by_class=forget.by_class,
+            index=index,
+            seed=request.seed,
+            measures=SEARCH_MEASURES,
+            core=False,
+            device=device,
+        )
+        for index in list_tuning_originals(trials)
+    )
     return HyperparameterSearch(
-        trials=tuple(
-            TrialConfig(
-                store=trials.context.store.url,
-                algorithm=trials.algorithm,
-                params=tuple(sorted(trials.params.items())),
-                forget_set=forget.name,
-                forget=forget.rows,
-                by_class=forget.by_class,
-                index=index,
-                seed=request.seed,
-                measures=SEARCH_MEASURES,
-                core=False,
-                device=device,
-            )
-            for index in list_tuning_originals(trials)
-        ),
+        trials=configs,
+        space_name=request.space,
+        added=tuple(f"{trials.algorithm}.{name}" for name in request.search),
+        numbers=tuple(asdict(config) for config in resolve_in_store(trials.context.store, configs[0])),
         guide=request.select,
     )
 
@@ -243,10 +260,10 @@ def take_from_sweep(trials: PreparedTrials) -> PreparedTrials:
     if not store.folder.exists(f"{path}/chosen.json"):
         raise ValueError(f"--from-sweep {request.from_sweep}: that sweep has not ended; run it again to continue it")
     record, options = read_record(store.folder, f"{path}/chosen.json"), read_record(store.folder, f"{path}/sweep.json")
-    if "tunings" not in record:
+    if "tunings" not in record or "steps" not in options:
         raise ValueError(
-            f"--from-sweep {request.from_sweep}: that sweep was made by a version whose draws are not used any more; "
-            "run it again with another --name"
+            f"--from-sweep {request.from_sweep}: an earlier version made that sweep, whose draws and steps are not "
+            "used any more; run it again with another --name"
         )
     # 1. The choice of the first tuning: each chooses on a set of its own, so none of them can be called the best. With
     # parts or rounds it is of several steps, which one trial does not have.

@@ -23,6 +23,14 @@ def test_every_record_of_0_1_0_has_its_hash():
     assert {name: now.get(name) for name in pinned} == pinned, ADVICE
 
 
+def test_no_row_search_or_sweep_of_0_1_0_is_used_again_and_those_of_now_have_their_hash():
+    """Algorithms took other numbers of steps then; what hashes alike would be pooled, or not run again."""
+    pinned, now = json.loads(PINNED.read_text()), compute_hashes()
+    assert {name: now.get(name) for name in pinned["trials"]} == pinned["trials"], ADVICE
+    assert pinned["trials"].keys() == pinned["ended"].keys()
+    assert not [name for name, value in pinned["ended"].items() if now[name] == value]
+
+
 def test_every_field_without_a_version_is_one_of_0_1_0():
     pinned, now = json.loads(PINNED.read_text())["fields"], list_fields()
     assert {name: now.get(name) for name in pinned} == pinned, ADVICE

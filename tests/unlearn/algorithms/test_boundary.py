@@ -235,7 +235,7 @@ def test_a_class_is_forgotten_and_the_others_are_kept(name):
 
 
 def test_the_rate_drops_to_a_tenth_after_the_epochs_named():
-    config = RetainLossConfig(lr=0.5, drop_after=2)
+    config = RetainLossConfig(lr=0.5, epochs=4, drop_after=0.5)
     assert [config.lr_at(epoch) for epoch in range(4)] == [0.5, 0.5, 0.05, 0.05]
 
 

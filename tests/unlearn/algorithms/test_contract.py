@@ -126,7 +126,8 @@ def test_one_seed_one_theta_u(name):
 @every_algorithm
 def test_theta_u_moves_unless_nothing_is_to_be_done(name):
     problem = make_tiny_problem()
-    assert have_same_weights(run_algorithm(name, problem), problem.theta_o) == (name == "original")
+    params = {"alpha": 10.0} if name == "ssd" else {}  # no weight of so small a network is 25 times as important to F
+    assert have_same_weights(run_algorithm(name, problem, **params), problem.theta_o) == (name == "original")
 
 
 @every_algorithm
@@ -167,6 +168,8 @@ def test_a_search_can_look_where_the_config_says(name):
     for field, space in config.SPACE.items():
         assert len(space.source) > 2
         default = fields[field].default
+        if default is None:  # by the data
+            continue
         if hasattr(space, "low"):
             assert space.low < space.high
             assert space.low <= default <= space.high

@@ -152,7 +152,11 @@ def test_l1_sparse_without_a_penalty_is_finetune_and_with_one_is_sparser():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"plain_epochs": 10}, "plain_epochs of L1SparseConfig must be 0 or more and under epochs, 10 .*, got 10"),
+        (
+            {"epochs": 10, "plain_epochs": 10},
+            "plain_epochs of L1SparseConfig must be 0 or more and under epochs, 10 .*, got 10",
+        ),
+        ({"plain_epochs": -1}, "plain_epochs of L1SparseConfig must be 0 or more, got -1"),
         ({"gamma": -1.0}, "gamma of L1SparseConfig must be 0 or more, got -1"),
         ({"gamma_decay": "rising"}, "gamma_decay of L1SparseConfig must be linear or none, got rising"),
     ],

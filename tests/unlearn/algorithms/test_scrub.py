@@ -178,12 +178,38 @@ def test_the_rate_falls_after_the_epochs_that_are_named():
 
 def test_epochs_end_where_they_are_said_to():
     assert ScrubConfig(**ORDER).epoch_end_steps(54, 10) == [4, 8, 10, 12]
+    assert ScrubConfig(**ORDER, start="descent").epoch_end_steps(54, 10) == [2, 6, 10, 12]
+
+
+def test_it_may_start_with_a_descent(monkeypatch):
+    problem = make_tiny_problem()
+    batches = record_batches_read(monkeypatch, lambda: run_algorithm("scrub", problem, **ORDER, start="descent"))
+    assert classify_batches(batches, problem.forget) == "RR" + "FFRR" * 2 + "RR"
+
+
+def test_a_network_without_batch_norm_moves_in_the_first_climb_only_after_a_descent():
+    """The climb's batches are of one example; 30 of them would destroy a network that they moved."""
+    params = {"epochs": 2, "msteps": 1, "batch": 27, "forget_batch": 1, "lr": 0.02, "weight_decay": 0.0, "gamma": 1.0}
+
+    def measure_distance(**more):
+        problem, ends = make_unsure_problem("mlp"), []
+
+        def note(step, theta):
+            ends.append((theta(read_all(problem.forget)) - problem.theta_o(read_all(problem.forget))).norm().item())
+
+        run_algorithm("scrub", problem, step_callback=note, **params, **more)
+        return ends
+
+    climb, descent = measure_distance(), measure_distance(start="descent")
+    assert climb[9] < 1e-3  # ten steps up
+    assert descent[1 + 10] > 10 * max(climb[9], descent[1] / 20)
 
 
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"msteps": 5}, "msteps of ScrubConfig must be 0 or more and under epochs, 5: SCRUB ends with descent, got 5"),
+        ({"epochs": 5, "msteps": 5}, "msteps of ScrubConfig must be under epochs, 5: SCRUB ends with descent, got 5"),
+        ({"msteps": -1}, "msteps of ScrubConfig must be 0 or more, got -1"),
         ({"temperature": 0.0}, "temperature of ScrubConfig must be above 0, got 0"),
         ({"forget_batch": 0}, "forget_batch of ScrubConfig must be 1 or more, got 0"),
     ],

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fixtures.problems import make_tiny_problem
+from tests.fixtures.problems import RECIPE, make_tiny_problem
 from unlearn.algorithms import get_algorithm
 from unlearn.meta.rum import distance_to_centroid, refine, rum, split_randomly
+from unlearn.optimization.steps import resolve_steps
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.integers(1, 40), st.sampled_from(["equal", "spaced"]))
@@ -91,6 +92,7 @@ def test_a_sequence_that_goes_on_where_it_was_is_the_whole_sequence():
 def test_one_part_is_the_algorithm_bit_for_bit(name):
     problem, entry = make_tiny_problem(forget=range(10)), get_algorithm(name)
     config = entry.config(epochs=2, batch=16, **({"msteps": 1} if name == "scrub" else {}))
+    config = resolve_steps(config, len(problem.retain), len(problem.forget), RECIPE)
 
     def unlearn(theta, retain, forget, number):
         return entry.fn(theta, retain, forget, config, np.random.default_rng(5))

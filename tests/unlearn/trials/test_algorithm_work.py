@@ -4,6 +4,7 @@ import pytest
 
 from tests.fixtures.problems import ARCHITECTURES, RECIPE, SIZES, SMALL, make_tiny_problem, run_algorithm
 from unlearn.algorithms import ALGORITHMS, get_algorithm
+from unlearn.optimization.steps import resolve_steps
 from unlearn.trials.algorithm_work import COUNTERS, Counts, Sizes, count_algorithm
 
 FORGOTTEN = 10
@@ -18,7 +19,8 @@ def count(name, **params):
     params = {key: value for key, value in SMALL.items() if key in fields} | params
     if "architecture" in fields:
         params["architecture"] = ARCHITECTURES["cnn"]
-    return count_algorithm(name, entry.config(**params), SET_SIZES, RECIPE)
+    config = resolve_steps(entry.config(**params), SET_SIZES.retain, SET_SIZES.forget, RECIPE)
+    return count_algorithm(name, config, SET_SIZES, RECIPE)
 
 
 def test_every_algorithm_is_counted():

@@ -15,7 +15,7 @@ from tests.fixtures.opened import open_bank
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn.meta.rsu import RsuSchedule
 from unlearn.oracles import build_reference_jobs, build_trial_data, train_reference_models
-from unlearn.trials.config import Step, TrialConfig, model_key, trial_key
+from unlearn.trials.config import Step, TrialConfig, model_key, resolve_in_store, trial_key
 from unlearn.trials.runner import run_trial, write_model
 
 PLAN = BankConfig(
@@ -140,6 +140,30 @@ def test_rounds_repeat_the_algorithm_over_growing_parts(bank):
         {k: v for k, v in once.items() if k not in ("trial", "rounds")},
         {k: v for k, v in run_trial(plain, trial_data).items() if k not in ("trial", "rounds")},
     )
+
+
+def test_each_part_has_numbers_for_its_own_size_and_rounds_those_of_their_part(bank):
+    store, trial_data = bank
+    free = {"params": (), "algorithm": "gradient-ascent"}
+    one, three = (
+        sequence(store, *names, **free) for names in (("original",), ("original", "original", "gradient-ascent"))
+    )
+    one = replace(one, part=())
+    assert [resolve_in_store(store, trial)[-1].batch for trial in (one, three)] == [3, 1]  # of 30 examples, of 10
+    row = run_trial(replace(one, rounds=RsuSchedule(n=3)), trial_data)
+    assert json.loads(row["config"])["epochs"] == 10
+    # ceil(10 / 3) epochs of 10, 20 and 30 examples in batches of 3
+    assert row["steps"] == 4 * (4 + 7 + 10)
+    assert row["examples"] == 30 + 4 * 60
+
+
+def test_steps_are_those_of_the_whole_sequence_also_where_it_resumes(bank):
+    store, trial_data = bank
+    whole = sequence(store, "finetune", "gradient-ascent", save_checkpoints=True)
+    rows = [run_trial(replace(whole, seed=5, measures=measures), trial_data) for measures in ((), ("klom",))]
+    n_retain = store.manifest.split_sizes[0] - len(PARTS[0])
+    assert [row["steps"] for row in rows] == [-(-n_retain // 20) + 1] * 2
+    assert rows[1]["run_wall_s"] <= rows[1]["wall_s"]
 
 
 def test_a_sequence_one_of_whose_steps_diverges_is_a_diverged_row(bank):

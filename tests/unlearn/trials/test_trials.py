@@ -107,9 +107,12 @@ def test_a_row_is_on_file_and_is_not_made_twice(trained_store, trial_data, monke
     assert first["trial"] in list_trials(trained_store)
     monkeypatch.setattr("unlearn.trials.runner.apply_algorithms", None)
     np.testing.assert_equal(run_trial(config(trained_store), trial_data), first)
-    assert first["examples"] == 10 * (200 - len(FORGET))
+    assert first["examples"] == 2 * (200 - len(FORGET))
+    assert first["steps"] == 2 * 9
     assert first["status"] == "ok"
-    assert json.loads(first["config"])["epochs"] == 10
+    # a third of the recipe's 6 epochs, in its batch of 20
+    assert {"epochs": 2, "batch": 20}.items() <= json.loads(first["config"]).items()
+    assert trial_key(trained_store, config(trained_store, params=(("batch", 20), ("epochs", 2)))) == first["trial"]
     assert first["rrt_examples"] > 0
 
 
@@ -127,10 +130,10 @@ def test_one_trial_one_row_whatever_ran_before(trained_store, trial_data, tmp_pa
 def test_another_config_is_another_trial(trained_store):
     names = {
         trial_key(trained_store, config(trained_store, **more))
-        for more in ({}, {"params": (("lr", 0.1),)}, {"index": 1}, {"seed": 1}, {"measures": ("tow",)})
+        for more in ({}, {"params": (("lr", 0.05),)}, {"index": 1}, {"seed": 1}, {"measures": ("tow",)})
     }
     assert len(names) == 5
-    assert trial_key(trained_store, config(trained_store, params=(("lr", 0.03),))) == trial_key(
+    assert trial_key(trained_store, config(trained_store, params=(("lr", 0.1),))) == trial_key(
         trained_store, config(trained_store)
     )
 
@@ -228,9 +231,10 @@ def test_a_failed_trial_does_not_end_the_others(trained_store, trial_data):
         ),
         ({"set": ("lrr=1",)}, "unknown parameter of finetune 'lrr'; did you mean 'lr'"),
         ({"set": ("lr",)}, "--set 'lr' must be NAME=VALUE"),
-        ({"set": ("lr=fast",)}, "--set lr=fast: lr is a number, as 0.03 is by default"),
+        ({"set": ("lr=fast",)}, "--set lr=fast: lr is a number, as 0.1 is by default"),
         ({"set": ("lr=-1",)}, "lr of FineTuneConfig must be above 0 and finite, got -1.0"),
-        ({"set": ("epochs=1.5",)}, "--set epochs=1.5: epochs is a whole number"),
+        ({"set": ("epochs=1.5",)}, "--set epochs=1.5: epochs is a whole number$"),
+        ({"set": ("PAPER=1",)}, "unknown parameter of finetune 'PAPER'"),
         ({"forget": "memorization:high"}, "unknown score 'memorization'; did you mean 'memorization_k0.500'"),
         ({"forget": "nothing"}, "unknown forget set 'nothing'"),
         ({"measures": ("towe",)}, "unknown measure 'towe'; did you mean 'tow'"),

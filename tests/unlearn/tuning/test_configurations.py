@@ -143,7 +143,8 @@ def test_a_contender_whose_attempts_all_fail_ends_and_the_other_goes_on(store):
 
 def test_an_end_of_a_space_is_not_named_where_all_attempts_are_alike(store, monkeypatch):
     monkeypatch.setattr("unlearn.tuning.runner.find_boundary_params", lambda search, values: ["lr"])
-    more = {"forget": "class:9", "set": ("gradient-ascent.epochs=1",), "seeds": 1, "select": "oracle"}
+    fixed = ("gradient-ascent.epochs=1", "gradient-ascent.batch=256")
+    more = {"forget": "class:9", "set": fixed, "seeds": 1, "select": "oracle"}
     _, result = run_sweep(make_config(store, algorithms=("gradient-ascent",), **more))
     [state] = result.states
     assert {config["tow"] for config in state.searches[0][2]} == {

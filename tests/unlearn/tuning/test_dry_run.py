@@ -57,7 +57,8 @@ def test_what_is_missing_is_what_a_sweep_then_trains_and_runs(store):
 
 
 def test_work_is_counted_from_steps_and_images(store):
-    prepared = prepare_sweep(make_config(store, algorithms=("finetune",), set=("finetune.epochs=3",), seeds=1, size=20))
+    fixed = ("finetune.epochs=3", "finetune.batch=256")
+    prepared = prepare_sweep(make_config(store, algorithms=("finetune",), set=fixed, seeds=1, size=20))
     counts = prepared.count()
     cost = dry_run.estimate_sweeps(counts, prepared.context, times=TIMES)
     # all that is retained is one batch of 256, of 3 epochs, for each trial but the two references

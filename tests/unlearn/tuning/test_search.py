@@ -13,7 +13,7 @@ from tests.fixtures.opened import open_bank
 from tests.fixtures.sweeps import BANK
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn.oracles import build_reference_jobs, build_trial_data, train_reference_models
-from unlearn.search_space import Choice
+from unlearn.search_space import Choice, build_domain_around
 from unlearn.trials.config import Step, TrialConfig
 from unlearn.tuning.search import (
     MAX_ACCURACY_DROP,
@@ -23,6 +23,7 @@ from unlearn.tuning.search import (
     deduplicate_results,
     evaluate_config,
     find_boundary_params,
+    get_search_space,
     make_baseline_trial,
     oracle_free_objective,
     read_config_results,
@@ -107,7 +108,7 @@ def test_a_hunt_seeks_the_last_step_and_leaves_out_what_is_given():
 def test_a_joint_hunt_names_parameters_by_their_step():
     search = HyperparameterSearch(trials=(SEQUENCE,), joint=True)
     assert set(search.space) == {"2.lr", "3.density"}  # nothing to seek of doing nothing, and the third has its rate
-    assert search.defaults == {"2.lr": 0.03, "3.density": 0.5}
+    assert search.defaults == {"2.lr": 0.1, "3.density": 0.5}
     [one] = search.make_trials({"2.lr": 0.5, "3.density": 0.1})
     assert [step.params for step in one.steps] == [(), (("lr", 0.5),), (("density", 0.1), ("lr", 0.25))]
 
@@ -124,6 +125,28 @@ def test_every_algorithms_defaults_are_the_first_attempt_of_its_hunt():
     assert request.initial == [search.defaults]
     assert set(search.defaults) == set(request.space)
     assert build_search(HyperparameterSearch(trials=(trial("original"),)), "key", 5, []).budget == 1
+
+
+def test_the_papers_ranges_are_a_space_of_their_own():
+    step = Step(algorithm="bad-teacher", rows=FORGET)
+    wide, paper = (get_search_space(step, name) for name in ("wide", "paper"))
+    assert (wide["lr"].low, wide["lr"].high) == (1e-5, 0.1)
+    assert (paper["lr"].low, paper["lr"].high) == (1e-4, 1e-3)
+    assert (wide.keys(), paper.keys()) == ({"lr", "alpha"}, {"lr"})  # no paper searches alpha
+    search = HyperparameterSearch(trials=(trial("bad-teacher"),), space_name="paper")
+    assert search.space == paper
+
+
+def test_epochs_and_batch_are_searched_around_what_the_data_give():
+    numbers = ({"lr": 0.1, "epochs": 10, "batch": 32},)
+    search = HyperparameterSearch(
+        trials=(trial(),), added=("finetune.epochs", "finetune.batch", "salun.epochs"), numbers=numbers
+    )
+    assert set(search.space) == {"lr", "epochs", "batch"}
+    assert (min(search.space["epochs"].values), max(search.space["epochs"].values)) == (5, 30)
+    assert (min(search.space["batch"].values), max(search.space["batch"].values)) == (8, 128)
+    assert search.defaults == {"lr": 0.1, "epochs": 10, "batch": 32}
+    assert build_domain_around("epochs", 1).values == (1, 2, 3)
 
 
 def test_idle_is_theta_o_on_the_whole_forget_set():
@@ -172,6 +195,10 @@ def test_hunts_that_seek_other_things_have_other_names(trained_store):
         HyperparameterSearch(
             trials=(replace(short, params=(("lr", whole.defaults["lr"]),)),)
         ),  # the same trial, but less is sought
+        HyperparameterSearch(trials=(short,), space_name="paper"),
+        HyperparameterSearch(
+            trials=(short,), added=("neggrad-plus.epochs",), numbers=({"epochs": 5, "lr": 0.02, "beta": 0.95},)
+        ),
         HyperparameterSearch(trials=(replace(short, index=1),)),
         HyperparameterSearch(trials=(short, replace(short, index=1))),
     ]

@@ -29,6 +29,23 @@ def test_tuning_gives_the_row_of_its_choice_by_hand(store):
     assert keys[0] == keys[1]
 
 
+def test_epochs_are_tuned_too_where_that_is_asked(store):
+    trials = choose(store, tune=2, set=(), search=("epochs",))
+    assert set(trials.params) == {"epochs", "lr"}
+
+
+def test_the_papers_numbers_are_one_flag_away(store):
+    tuned = prepare_tuned_trials(TrialRequest(store=store, **REQUEST | {"set": ("lr=0.1",), "steps": "paper"}))
+    assert tuned.trials.params == {"epochs": 10, "batch": 256, "lr": 0.1}
+    tuned = prepare_tuned_trials(TrialRequest(store=store, **REQUEST | {"steps": "paper"}))
+    assert tuned.trials.params == {"epochs": 1, "batch": 256}
+    scrub = prepare_tuned_trials(
+        TrialRequest(store=store, **REQUEST | {"algorithm": "scrub", "set": (), "tune": 2, "steps": "paper"})
+    )
+    assert scrub.trials.params == {"epochs": 5, "batch": 128, "msteps": 3, "decay_after": (3, 5, 9)}
+    assert any("the first of the ascent passes changes nothing" in note for note in scrub.trials.notes)
+
+
 def test_without_an_algorithm_one_is_tuned_and_a_line_says_so(store):
     tuned = prepare_tuned_trials(TrialRequest(store=store, forget="random", size=12))
     assert (tuned.trials.algorithm, tuned.trials.request.tune) == ("neggrad-plus", 10)
@@ -67,6 +84,11 @@ def test_a_choice_on_reported_examples_is_refused(store):
         ({"from_sweep": "x"}, "--from-sweep takes the parameters of a sweep, and --set gives others"),
         ({"from_sweep": "x", "set": ()}, "--from-sweep x: no such sweep in"),
         ({"select": "blind"}, "--select blind does nothing here"),
+        ({"space": "paper"}, "--space paper does nothing here: no parameter is searched; add --tune 10"),
+        ({"search": ("epochs",)}, "--search epochs does nothing here: no parameter is searched; add --tune 10"),
+        ({"tune": 2, "search": ("epochs",)}, "--search finetune.epochs searches what has a fixed value, epochs=1"),
+        ({"tune": 2, "search": ("lr",)}, "unknown parameter that --search adds to those of finetune 'lr'"),
+        ({"from_sweep": "a", "set": (), "steps": "paper"}, "--from-sweep takes the parameters and steps of a sweep"),
         ({"algorithm": "original", "set": (), "tune": 2}, "--tune 2: original has no parameter to search"),
         ({"set": ("lr=0.1",), "tune": 2}, "no parameter to search that --set leaves free"),
         ({"tune": 10_001}, "--tune 10001"),
