@@ -18,7 +18,7 @@ from memscore import attack, banks, estimate, fidelity, influence, status
 from memscore import bank as bank_command
 from memscore.models.architectures import build_network
 from memscore.statistics.claims import judge_claim
-from memscore.statistics.intervals import Interval
+from memscore.statistics.means import estimate_mean
 from memscore.store.store import Store
 from memscore.tables.console import NumberTable, make_table, open_console, print_line
 from tests.fixtures import tiny
@@ -126,10 +126,11 @@ def print_an_experiment():
     """Print made-up rows of the longest names, and a claim, as an experiment does."""
     entry = EXPERIMENTS["rum"]
     values = dict.fromkeys((*COLUMNS[0], *COLUMNS[1], *entry.columns), 0.4321)
-    names = (("original>finetune>salun", f"rum-reversed {SCORE}"), ("finetune", "vanilla"))
+    names = (("nothing>finetune>salun", f"rum-reversed {SCORE}"), ("finetune", "vanilla"))
     rows = [row | {"forget_set": "union of 12"} for pair in names for row in tiny.make_rows(*pair, **values)]
-    claim = "nothing, fine-tuning, SalUn has a higher ToW than RUM^F of finetune, mean of the paper's algorithms"
-    claims = [judge_claim(claim, "CIFAR-10 .937 and .942", Interval(value=0.1234, lo=-0.0123, hi=0.2591))]
+    claim = "nothing>finetune>salun has a higher ToW than RUM^F of finetune, mean of the paper's algorithms"
+    value = estimate_mean([0.1234, -0.0123, 0.2591], ["a"] * 3)
+    claims = [judge_claim(claim, "CIFAR-10 .937 and .942", value, family=family) for family in ("plans", "plans", "b")]
     experiment_tables.print_experiment(
         Console(), entry, ExperimentResult(results={"union": rows}, claims=claims), "here"
     )

@@ -31,8 +31,8 @@ class TrialRequest:
             reports the best one.
         from_sweep: name of a sweep of this bank, whose choice for the algorithm without parts and rounds is taken, and
             reported on the originals that the sweep was judged on.
-        select: which choice of --tune or --from-sweep: oracle (an upper bound), or blind (oracle-free, possible for a
-            user).
+        select: which choice of --tune or --from-sweep: oracle (for evaluation alone), or blind (oracle-free, possible
+            for a user).
         seeds: number of originals, each with its own oracle.
         measures: beyond the core ones (`unlearn list measures` lists all), or module:function of your own.
         seed: of the forget set's draw, and of the algorithm's random streams.

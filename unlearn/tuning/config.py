@@ -50,7 +50,7 @@ class SweepConfig:
         set: parameters with fixed values, which are not tuned, as finetune.epochs=5.
         budget: configurations evaluated at each step of a plan.
         sampler: random, grid, or tpe, which learns from its results and so needs a search for each selection.
-        select: which selection: oracle (an upper bound), blind (oracle-free, possible for a user), or both.
+        select: which selection: oracle (for evaluation alone), blind (oracle-free, possible for a user), or both.
         tune_forget: forget set for tuning (default: another of the same kind; same: the judged one).
         tune_seeds: number of originals for tuning.
         seeds: number of originals that methods are judged on; twice as many for algorithms that draw labels.

@@ -21,7 +21,7 @@ from unlearn.algorithms import get_algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.meta.partition import Parts, align_scores, merge_parts
 from unlearn.oracles import build_reference_jobs
-from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, check_applicable, trial_key
+from unlearn.trials.config import ORACLE, ORIGINAL, Params, Row, Step, TrialConfig, check_applicable, trial_key
 from unlearn.trials.setup import (
     ShowProgress,
     UnlearningContext,
@@ -32,7 +32,7 @@ from unlearn.trials.setup import (
     run_trials,
 )
 from unlearn.tuning.config import SweepConfig
-from unlearn.tuning.methods import ORIGINAL, Method
+from unlearn.tuning.methods import Method
 from unlearn.tuning.search import (
     OBJECTIVE,
     SEARCH_MEASURES,

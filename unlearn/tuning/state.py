@@ -58,6 +58,7 @@ class SweepResult:
         tuning_set: the forget set that parameters were chosen on.
         judged_set: the forget set that methods were judged on.
         notes: notes on the options for a reader of the results.
+        populations: measures of many models of each method, with its columns contender, variant and select.
     """
 
     states: list[MethodProgress]
@@ -67,6 +68,7 @@ class SweepResult:
     tuning_set: ForgetSet
     judged_set: ForgetSet
     notes: tuple[str, ...] = ()
+    populations: tuple[Row, ...] = ()
 
 
 def explain_no_choice(step: int, searches: Sequence[Sequence[ConfigResult]]) -> str:

@@ -36,7 +36,7 @@ from unlearn.tuning.tuning_set import select_tuning_set
 
 TUNE_SEEDS = 2
 """Originals that --tune chooses on; a sweep has as many by default."""
-SELECTION_NOTES = {"oracle": "an upper bound: it needs retrained models", "blind": "possible without retrained models"}
+SELECTION_NOTES = {"oracle": "for evaluation: it needs retrained models", "blind": "possible without retrained models"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

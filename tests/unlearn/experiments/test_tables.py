@@ -13,7 +13,7 @@ from unlearn.experiments.registry import EXPERIMENTS
 from unlearn.experiments.tables import COLUMNS, print_experiment
 
 MEASURED = (*COLUMNS[0], *COLUMNS[1], "wall_s")
-LONG = ("original>finetune>salun", f"rum-reversed {tiny.SCORE}")
+LONG = ("nothing>finetune>salun", f"rum-reversed {tiny.SCORE}")
 
 
 def make_judged_rows(name):
