@@ -58,14 +58,14 @@ def measure_population(
     Raises:
         ValueError: fewer than MIN_POPULATION models that did not diverge.
     """
-    requested = list(select_population_measures(names))
-    if not requested:
+    measures = select_population_measures(names)
+    if not measures:
         return {}
     path = f"trials/{hash_population(store, unlearned, oracles)}-population.json"
     stored: dict[str, dict[str, float | None]] = (
         read_record(store.folder, path)["measures"] if store.folder.exists(path) else {}
     )
-    if missing := [name for name in requested if name not in stored]:
+    if missing := [name for name in measures if name not in stored]:
         computed = compute_population_measures(store, unlearned, oracles, trial_data, missing)
         # None is NaN in a file.
         stored |= {
@@ -74,6 +74,10 @@ def measure_population(
         }
         record = {"population": describe_population(store, unlearned), "measures": stored}
         store.folder.replace(path, encode_record(record))
+    # in the order of the declarations, which a file does not keep
     return {
-        column: float("nan") if value is None else value for name in requested for column, value in stored[name].items()
+        column: float("nan") if (value := stored[name][column]) is None else value
+        for name, measure in measures.items()
+        for split in measure.splits or ("",)
+        for column in (f"{stem}_{split}" if split else stem for stem in measure.columns)
     }

@@ -140,7 +140,8 @@ def list_remarks(rows: Sequence[Row], name: str, retained: RetainedCopies | None
             "measures are of the rest; a smaller lr may not diverge"
         )
     if name not in {ORACLE, "original"}:
-        remarks += filter(None, (describe_forgetting(rows, name, retained), describe_retain_loss(rows, name)))
+        # a model that lost everything lost the forget set too, which is no news
+        remarks += filter(None, [describe_retain_loss(rows, name) or describe_forgetting(rows, name, retained)])
     if forgets_classes(rows):
         remarks.append(
             "accuracy_test is over all classes, the forgotten class among them, on which a model should be wrong; "

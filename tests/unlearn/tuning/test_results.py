@@ -185,7 +185,7 @@ def test_what_ended_early_failed_or_diverged_is_said_and_is_the_exit_code():
     assert code == 1
     line = "finetune vanilla, chosen by oracle: 1 of 1 judged runs diverged; they count 0 in tow and tow_mia, and its"
     assert line in output
-    [cells] = [line.split() for line in output.splitlines() if line.split()[:1] == ["finetune"]]
+    cells, *_ = [line.split() for line in output.splitlines() if line.split()[:1] == ["finetune"]]
     assert cells[:6] == ["finetune", "vanilla", "oracle", "1", "1", "0.000"]
     code, output = print_and_capture(
         make_result(make_state(VANILLA, end_reason="x"), rows=ROWS[:6], tuning_rows=diverged)
