@@ -36,6 +36,7 @@ def judge_interval(interval: Interval) -> str:
     >>> judge_interval(Interval(value=0.2, lo=0.1, hi=0.3)), judge_interval(Interval(value=0.2, lo=-0.1, hi=0.5))
     ('holds', 'undecided')
     """
+    # equal ends are no certainty: there was nothing to estimate an error from
     if interval.lo == interval.hi:
         return "undecided"
     return "holds" if interval.lo > 0 else "fails" if interval.hi < 0 else "undecided"
@@ -115,7 +116,9 @@ def judge_equivalent(
         The claim, with the 90 % interval of the value.
     """
     distance = abs(value.value)
+    # the larger p of the two one-sided tests is that of the margin which is nearer
     p_holds = _upper_tail(margin - distance, value)
+    # both tails, as seen from the margin: a true difference there may be exceeded on either side
     p_fails = _upper_tail(distance - margin, value) + _upper_tail(distance + margin, value)
     return _judge(
         f"{claim} (90 % interval within {margin:g} of 0)",
@@ -160,6 +163,7 @@ def correct_families(claims: Sequence[Claim]) -> list[Claim]:
     corrected: dict[int, float] = {}
     for family in dict.fromkeys(claim.family for claim in claims):
         tested = [i for i, claim in enumerate(claims) if claim.family == family and not np.isnan(claim.p)]
+        # a claim is not rejected before one of a smaller p, so corrected values never fall
         largest = 0.0
         for rank, i in enumerate(sorted(tested, key=lambda i: claims[i].p)):
             largest = max(largest, min(1.0, claims[i].p * (len(tested) - rank)))
@@ -180,7 +184,9 @@ def _judge_above(claim: str, paper: str, value: MeanEstimate, family: str, limit
 
 def _judge(claim: str, paper: str, value: MeanEstimate, family: str, p_holds: float, p_fails: float) -> Claim:
     """Make a claim from the p values of its two verdicts."""
+    # of any true difference one verdict alone is wrong, so the smaller p needs no factor for having looked at both
     favours, p = ("holds", p_holds) if p_holds <= p_fails else ("fails", p_fails)
+    # without a test there is no p value either, and Holm's correction does not count the claim
     if value.left_out or not _has_spread(value):
         favours, p = "", float("nan")
     verdict = _decide(value, favours, p)

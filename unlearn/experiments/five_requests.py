@@ -169,6 +169,7 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
 
 def continue_diverged(rows: Sequence[Row], last: int) -> list[Row]:
     """Continue sequences that diverged, and so ended, by the same row in all later rounds: they count there too."""
+    # a sequence ends where it diverges: without rows of later rounds they would be of the others alone
     continued = [
         row | {"round": number} for row in rows if is_diverged(row) for number in range(row["round"] + 1, last + 1)
     ]

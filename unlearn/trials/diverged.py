@@ -16,6 +16,7 @@ COUNTED = "0 in tow and tow_mia"
 
 def get_value(row: Row, column: str) -> float:
     """Return what a row counts in a column: its value, or the worst one of a diverged run; NaN where there is none."""
+    # the stored value is NaN, which averages would leave out: the runs that are left flatter the algorithm
     if is_diverged(row) and (stem := column.rpartition("_")[0]) in WORST_VALUES:
         return WORST_VALUES[stem]
     return float(row[column])

@@ -45,22 +45,14 @@ def measure_population(
 ) -> dict[str, float]:
     """Compute the requested measures of many models that are not stored yet, store them, and return all requested.
 
-    Args:
-        store: of the trials, which are stored with their predictions.
-        unlearned: trials of one method, one for each original.
-        oracles: the oracles' trials of the same originals.
-        trial_data: its test and selection rows.
-        names: of measures; those of single models are left out.
-
-    Returns:
-        column -> value, NaN where undefined; nothing if no such measure was requested.
-
-    Raises:
-        ValueError: fewer than MIN_POPULATION models that did not diverge.
+    `unlearned` and `oracles` have a trial for each original, stored with its predictions. Returns column -> value, NaN
+    where undefined; nothing if no such measure was requested. Raises ValueError for fewer than MIN_POPULATION models
+    that did not diverge.
     """
     measures = select_population_measures(names)
     if not measures:
         return {}
+    # by the models, not by the trials, whose keys change with the measures that a command asks for
     path = f"trials/{hash_population(store, unlearned, oracles)}-population.json"
     stored: dict[str, dict[str, float | None]] = (
         read_record(store.folder, path)["measures"] if store.folder.exists(path) else {}

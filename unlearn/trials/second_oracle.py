@@ -53,6 +53,7 @@ def compute_pairs(rows: Sequence[Row]) -> dict[int, float]:
 
     `rows` are those of the oracles; nothing where there is only one.
     """
+    # all that ToW reads is in the rows, so no model is read again
     accuracies = {int(row["index"]): np.array([float(row[column]) for column in FACTORS]) for row in rows}
     return {
         index: float(np.mean([np.prod(1 - np.abs(other - own)) for i, other in accuracies.items() if i != index]))
@@ -64,14 +65,12 @@ def compute_pairs(rows: Sequence[Row]) -> dict[int, float]:
 def compare_second_oracle(rows: Sequence[Row]) -> SecondOracle:
     """Compare the oracles of several originals with each other and with doing nothing, on one forget set.
 
-    Args:
-        rows: rows of trials or judged rows of a sweep, those of the oracle and of theta_o among them.
-
-    Returns:
-        Estimates over originals; NaN for fewer than three, where `tells_apart` is None.
+    `rows` are those of trials, or judged rows of a sweep. Returns estimates over originals; NaN for fewer than three,
+    where `tells_apart` is None.
     """
     pairs = compute_pairs(select_references(rows, ORACLE))
     original = {int(row["index"]): float(row["tow_test"]) for row in select_references(rows, "original")}
+    # in one order, so that both sides of each difference are of one original
     indices, n = sorted(pairs), len(pairs)
     if n < FEWEST or not original.keys() >= pairs.keys():
         undefined = estimate_mean([])
@@ -79,6 +78,7 @@ def compare_second_oracle(rows: Sequence[Row]) -> SecondOracle:
     means = np.array([pairs[index] for index in indices])
     # n U - (n - 1) U without original i, where U is the mean of all pairs; their mean is U.
     pseudo_values = (2 * (n - 1) * means - n * means.mean()) / (n - 2)
+    # a mean over originals is its own jackknife: its pseudo-values are its terms
     nothing = np.array([original[index] for index in indices])
     above = estimate_mean((pseudo_values - nothing).tolist())
     return SecondOracle(tow=estimate_mean(pseudo_values.tolist()), above_original=above, tells_apart=above.lo > 0)

@@ -165,6 +165,7 @@ def describe_forgetting(rows: Sequence[Row], name: str, retained: RetainedCopies
         )
     if not has_same_accuracy(rows, name):
         return ""
+    # copies that stay keep the oracle right too, which explains what a reader would take for a failure
     has_copies = retained is not None and bool(retained.pairs)
     if has_same_accuracy(rows, ORACLE):
         reason = "with copies in the retain set" if has_copies else "where retraining changes nothing"

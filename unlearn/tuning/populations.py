@@ -18,14 +18,9 @@ def measure_populations(
 ) -> tuple[tuple[Row, ...], list[str]]:
     """Measure the judged models of each method together, of whichever tuning each is.
 
-    Args:
-        context: store and data.
-        names: the requested measures; nothing is done if none is of many models.
-        planned: judged trials, with the columns that identify them in the sweep.
-        judged_rows: the rows of those that ran.
-
-    Returns:
-        A row for each method, with METHOD_COLUMNS; and a line for each with too few models.
+    `names` are the requested measures, `planned` the judged trials with the columns that identify them in the sweep,
+    and `judged_rows` the rows of those that ran. Returns a row for each method, with METHOD_COLUMNS, and a line for
+    each method with too few models; nothing if no measure is of many models.
     """
     if not select_population_measures(names):
         return (), []
@@ -35,9 +30,11 @@ def measure_populations(
         # the last step of a sequence, or a trial without steps
         if columns["level"] in {0, columns["levels"]} and trial_key(context.store, trial) in stored:
             groups.setdefault(tuple(columns[name] for name in METHOD_COLUMNS), {})[trial.index] = trial
+    # doing nothing stays among the methods: how well it is told apart is what others are compared with
     oracles = groups.pop((ORACLE, "", ""), {})
     populations, too_few = [], []
     for key, trials in groups.items():
+        # U-LiRA and KLOM leave out models of one original together, so what stays must be pairs
         indices = sorted(trials.keys() & oracles.keys())
         pair = [trials[index] for index in indices], [oracles[index] for index in indices]
         try:

@@ -75,6 +75,7 @@ class PreparedSweep:
         claim_sweep_folder(self.context.store, self.config.folder_name, self.config.identity)
         sweep = Sweep(self.config, self.context, self.methods, device, show_progress)
         result = sweep.run(pool, backend)
+        # the same trials as were run: the plan depends on what was chosen alone
         planned = sweep.plan_judged_trials(result.states, result.judged_set)
         populations, too_few = measure_populations(self.context, self.config.measures, planned, result.judged_rows)
         result = replace(

@@ -61,6 +61,7 @@ def paired_contrast(weighted_rows: Sequence[tuple[float, Sequence[Row]]], column
     sides = [(weight, average_by_original(rows, column)) for weight, rows in weighted_rows]
     shared = sorted(set.intersection(*(set(averages) for _, averages in sides)) if sides else set())
     values = [sum(weight * averages[index] for weight, averages in sides) for index in shared]
+    # rows of originals that another method lacks are no part of the difference, and nor is their divergence
     compared = [row for _, rows in weighted_rows for row in rows if row["index"] in shared]
     estimate = estimate_mean(values, find_tunings(compared, shared))
     return replace(estimate, left_out=describe_left_out(compared, column))

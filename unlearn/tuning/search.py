@@ -216,6 +216,7 @@ def select_config(results: Sequence[ConfigResult], select: Selection) -> ConfigR
     candidates = [
         result for result in results if result["diverged"] < len(result["trials"]) and not np.isnan(result[column])
     ]
+    # its mean may still be the best of all, by the originals on which it happened to end well
     stable = [result for result in candidates if 2 * result["diverged"] < len(result["trials"])]
     return max(stable or candidates, key=lambda result: float(result[column])) if candidates else None
 
