@@ -3,9 +3,11 @@
 import ast
 import importlib
 import io
+import math
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from memscore.store.store import Store
 from memscore.tables.console import NumberTable, make_table, open_console, print_line
 from tests.fixtures import tiny
 from tests.fixtures.populations import make_population
+from tests.unlearn.tuning.test_results import ROWS, VANILLA, make_judged_rows, make_result, make_state
 from unlearn import sweep
 from unlearn.experiments import tables as experiment_tables
 from unlearn.experiments.base import ExperimentResult
@@ -32,6 +35,7 @@ from unlearn.measures.epsilon import epsilon
 from unlearn.trials import tables as trial_tables
 from unlearn.trials.prepare import TrialResults
 from unlearn.trials.request import TrialRequest
+from unlearn.tuning import tables as sweep_tables
 
 ROOT = Path(__file__).parents[1]
 WIDE = 200
@@ -136,6 +140,15 @@ def print_an_experiment():
     )
 
 
+def print_a_sweep():
+    """Print made-up rows of a sweep with measures of many models, one of whose judged runs diverged."""
+    values = epsilon(make_population(9.0, models=(32, 32)))
+    method = {"contender": "nothing>finetune>salun", "variant": f"rum-reversed {SCORE}", "select": "oracle"}
+    diverged = make_judged_rows("scrub", "vanilla", "oracle", [math.nan] * 3, status="diverged")
+    result = replace(make_result(make_state(VANILLA), rows=[*ROWS, *diverged]), populations=(method | values,))
+    assert sweep_tables.print_sweep(Console(), result, "here") == 1
+
+
 PAGES = (
     *("memscore.tables.bank_tables.print_heading", "memscore.tables.cost_table.print_cost"),
     *("memscore.tables.bank_tables.print_forecast", "memscore.tables.bank_tables.print_result"),
@@ -181,6 +194,7 @@ def tables(tmp_path_factory):
         print_copies(tmp_path_factory.mktemp("copies"))
         print_trials()
         print_an_experiment()
+        print_a_sweep()
     return printed, places, pages
 
 

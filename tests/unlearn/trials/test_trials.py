@@ -276,6 +276,13 @@ def test_a_bank_without_validation_has_no_column_of_it(tmp_path):
     assert row["tow_test"] > 0
 
 
+def test_trials_that_forget_whole_classes_have_the_accuracy_on_those_that_stay(bank):
+    request = TrialRequest(store=bank.store.url, forget="class:3", algorithm="original", seeds=1)
+    rows = prepare_trials(request).run(InOrder(), "cpu").rows
+    assert all(row["kept_class_accuracy_test"] > row["accuracy_test"] for row in rows if row["algorithm"] == ORACLE)
+    assert all(row["kept_class_accuracy_test"] > 0 for row in rows)
+
+
 def find_populations(store):
     """Paths of the records of populations."""
     return [f"trials/{name}" for name in store.folder.names("trials") if name.endswith("-population.json")]
