@@ -72,8 +72,8 @@ def test_memorization_s_verdicts_follow_the_rows():
     assert tiny.list_verdicts(claims, "neggrad-plus: ToW is higher on low") == ["fails"]
     assert tiny.list_verdicts(claims, "salun: ToW is higher on high") == ["holds"]
     assert tiny.list_verdicts(claims, "salun: MIA on low memorization") == ["holds"]  # .4 above .05
-    # mean of the one algorithm that falls, and of the one that rises: no mean is claimed
-    assert not [claim for claim in claims if claim.claim.startswith("mean")]
+    # a mean of the two that draw no labels, .7 above .65, and none of the one that does
+    assert [claim.verdict for claim in claims if claim.claim.startswith("mean")] == ["holds"]
     level = make_level_rows(0.5, 0.5, finetune=0.5)
     even = memorization.check_claims({"low": level, "high": level}, tiny.make_config("finetune"))
     assert {claim.verdict for claim in even} == {"undecided"}
