@@ -34,7 +34,8 @@ from unlearn.measures import MEASURES
 from unlearn.oracles import build_reference_jobs, train_reference_models
 from unlearn.search_space import is_at_boundary
 from unlearn.trials.config import ORACLE, Row, TrialConfig, resolve_in_store
-from unlearn.trials.measure import compute_population_measures, select_population_measures
+from unlearn.trials.measure import select_population_measures
+from unlearn.trials.populations import measure_population
 from unlearn.trials.prepare import prepare_trials
 from unlearn.trials.request import TrialRequest
 from unlearn.trials.runner import run_trial
@@ -217,7 +218,7 @@ def measured_on_many(
     found = ran(asked, [trial for own in plan.values() for trial in own], pool, "many")
     kept = {n: [trial for trial in own if trial in found] for n, own in plan.items()}
     return {
-        n: compute_population_measures(asked.store, own, kept[ORACLE], asked.trial_data, wide)
+        n: measure_population(asked.store, own, kept[ORACLE], asked.trial_data, wide)
         for n, own in kept.items()
         if n != ORACLE
     }

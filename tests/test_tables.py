@@ -3,9 +3,11 @@
 import ast
 import importlib
 import io
+import math
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +20,12 @@ from memscore import attack, banks, estimate, fidelity, influence, status
 from memscore import bank as bank_command
 from memscore.models.architectures import build_network
 from memscore.statistics.claims import judge_claim
-from memscore.statistics.intervals import Interval
+from memscore.statistics.means import estimate_mean
 from memscore.store.store import Store
 from memscore.tables.console import NumberTable, make_table, open_console, print_line
 from tests.fixtures import tiny
 from tests.fixtures.populations import make_population
+from tests.unlearn.tuning.test_results import ROWS, VANILLA, make_judged_rows, make_result, make_state
 from unlearn import sweep
 from unlearn.experiments import tables as experiment_tables
 from unlearn.experiments.base import ExperimentResult
@@ -32,6 +35,7 @@ from unlearn.measures.epsilon import epsilon
 from unlearn.trials import tables as trial_tables
 from unlearn.trials.prepare import TrialResults
 from unlearn.trials.request import TrialRequest
+from unlearn.tuning import tables as sweep_tables
 
 ROOT = Path(__file__).parents[1]
 WIDE = 200
@@ -126,13 +130,23 @@ def print_an_experiment():
     """Print made-up rows of the longest names, and a claim, as an experiment does."""
     entry = EXPERIMENTS["rum"]
     values = dict.fromkeys((*COLUMNS[0], *COLUMNS[1], *entry.columns), 0.4321)
-    names = (("original>finetune>salun", f"rum-reversed {SCORE}"), ("finetune", "vanilla"))
+    names = (("nothing>finetune>salun", f"rum-reversed {SCORE}"), ("finetune", "vanilla"))
     rows = [row | {"forget_set": "union of 12"} for pair in names for row in tiny.make_rows(*pair, **values)]
-    claim = "nothing, fine-tuning, SalUn has a higher ToW than RUM^F of finetune, mean of the paper's algorithms"
-    claims = [judge_claim(claim, "CIFAR-10 .937 and .942", Interval(value=0.1234, lo=-0.0123, hi=0.2591))]
+    claim = "nothing>finetune>salun has a higher ToW than RUM^F of finetune, mean of the paper's algorithms"
+    value = estimate_mean([0.1234, -0.0123, 0.2591], ["a"] * 3)
+    claims = [judge_claim(claim, "CIFAR-10 .937 and .942", value, family=family) for family in ("plans", "plans", "b")]
     experiment_tables.print_experiment(
         Console(), entry, ExperimentResult(results={"union": rows}, claims=claims), "here"
     )
+
+
+def print_a_sweep():
+    """Print made-up rows of a sweep with measures of many models, one of whose judged runs diverged."""
+    values = epsilon(make_population(9.0, models=(32, 32)))
+    method = {"contender": "nothing>finetune>salun", "variant": f"rum-reversed {SCORE}", "select": "oracle"}
+    diverged = make_judged_rows("scrub", "vanilla", "oracle", [math.nan] * 3, status="diverged")
+    result = replace(make_result(make_state(VANILLA), rows=[*ROWS, *diverged]), populations=(method | values,))
+    assert sweep_tables.print_sweep(Console(), result, "here") == 1
 
 
 PAGES = (
@@ -180,6 +194,7 @@ def tables(tmp_path_factory):
         print_copies(tmp_path_factory.mktemp("copies"))
         print_trials()
         print_an_experiment()
+        print_a_sweep()
     return printed, places, pages
 
 

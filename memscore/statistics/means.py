@@ -1,7 +1,7 @@
 """Means of a few values with Student's t intervals, also where the values come in clusters that share an error."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t as student
@@ -20,6 +20,7 @@ class MeanEstimate(Interval):
         n_clusters: number of clusters that the interval is over; n where each value is one of its own.
         conditional: whether all values are of one cluster, so that the interval is over them and leaves out the error
             that they share.
+        left_out: which values it should have and lacks, in words; "" where it lacks none.
     """
 
     se: float
@@ -27,6 +28,7 @@ class MeanEstimate(Interval):
     n: int
     n_clusters: int
     conditional: bool = False
+    left_out: str = ""
 
 
 def estimate_mean(
@@ -61,20 +63,24 @@ def estimate_mean(
     means = np.array([np.mean(group) for group in groups.values()])
     n = sum(len(group) for group in groups.values())
     mean = float(means.mean()) if n else float("nan")
-    if len(means) < 2:
-        nan = float("nan")
-        return MeanEstimate(
-            value=mean, lo=nan, hi=nan, se=nan, df=nan, n=n, n_clusters=len(means), conditional=conditional
-        )
-    se = float(means.std(ddof=1) / np.sqrt(len(means)))
-    half = float(student.ppf((1 + level) / 2, len(means) - 1)) * se
-    return MeanEstimate(
+    nan = float("nan")
+    enough = len(means) >= 2
+    estimate = MeanEstimate(
         value=mean,
-        lo=mean - half,
-        hi=mean + half,
-        se=se,
-        df=len(means) - 1.0,
+        lo=nan,
+        hi=nan,
+        se=float(means.std(ddof=1) / np.sqrt(len(means))) if enough else nan,
+        df=len(means) - 1.0 if enough else nan,
         n=n,
         n_clusters=len(means),
         conditional=conditional,
     )
+    return estimate_interval(estimate, level)
+
+
+def estimate_interval(estimate: MeanEstimate, level: float) -> MeanEstimate:
+    """Return an estimate with its t interval of this level in place of its own; NaN without a standard error."""
+    if np.isnan(estimate.se):
+        return estimate
+    half = float(student.ppf((1 + level) / 2, estimate.df)) * estimate.se
+    return replace(estimate, lo=estimate.value - half, hi=estimate.value + half)

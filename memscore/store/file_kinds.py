@@ -331,6 +331,12 @@ FILE_KINDS = (
         conflicts=stored.find_costs_without_weights,
     ),
     FileKind(
+        pattern="trials/KEY-population.json",
+        format=JSON,
+        content="Measures of many models, by the hash of all of them: the method, its originals, and the values.",
+        rebuild=rebuild.by_population_commands,
+    ),
+    FileKind(
         pattern="attempts/SEARCH/VALUES.json",
         format=JSON,
         content="One configuration that a hyper-parameter search evaluated: values, objectives, trials.",

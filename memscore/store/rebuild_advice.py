@@ -110,6 +110,14 @@ def by_attack_command(files: StoredFiles, path: str) -> str:
     return f"`python -m memscore.attack {files.bank}` with the options it was made with makes it again"
 
 
+def by_population_commands(files: StoredFiles, path: str) -> str:
+    """Advise the commands that measure many models together; the file does not say which of them did."""
+    return (
+        f"`python -m unlearn.trial {files.bank}`, or the unlearn.sweep that made it, with the options it was made "
+        "with, makes it again"
+    )
+
+
 def by_sweep_command(files: StoredFiles, path: str) -> str:
     """Advise the command that ran the sweep, whose options are stored beside its results."""
     name = path.split("/")[1]

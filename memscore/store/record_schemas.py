@@ -250,6 +250,12 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "reports/influence_NAME.json": Schema(record({"arm": name, "targets": text}, {"least": text, "top": text})),
     "reports/audit-NAME.json": Schema(record({"arm": name, "trusted": flag, "reasons": texts})),
+    "trials/KEY-population.json": Schema(
+        record({
+            "population": record({"algorithm": text, "originals": listing(whole())}),
+            "measures": mapping(mapping(nullable(number()))),
+        })
+    ),
     # values and parameters are checked by the algorithm that takes them
     "attempts/SEARCH/VALUES.json": Schema(
         record({

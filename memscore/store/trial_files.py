@@ -21,7 +21,7 @@ def read_trial(store: Store, name: str) -> dict[str, Any] | None:
 
 def list_trials(store: Store) -> list[str]:
     """List the names of all stored trials."""
-    names = [name.removesuffix(".parquet") for name in store.folder.names("trials")]
+    names = [name.removesuffix(".parquet") for name in store.folder.names("trials") if name.endswith(".parquet")]
     return [name for name in names if not name.endswith(("-said", "-cost"))]
 
 

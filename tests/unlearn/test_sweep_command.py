@@ -80,7 +80,7 @@ def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
             "--set finetune.epochs=3 finetune.lr=0: lr of FineTuneConfig",
         ),
         (("--set", "scrub.lr=1"), "--set gives parameters of scrub, which is not compared"),
-        (("--measures", "u-lira"), "--measures u-lira compares many models of one trial"),
+        (("--measures", "u-lira"), "--seeds 1: u-lira compare many models; use 8 or more, and 64 for useful values"),
         (("--measures", "towe"), "unknown measure 'towe'"),
         (("--tune-forget", "rendom"), "--tune-forget rendom: unknown forget set 'rendom'"),
         (("--size", "101"), "no second forget set to choose parameters on: --size 101, but there are 99"),

@@ -13,9 +13,9 @@ from memscore.pipeline.train_bank import ProgressCallback
 from memscore.statistics.claims import Claim
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.trials.config import Row
+from unlearn.trials.second_oracle import describe_second_oracle
 from unlearn.trials.setup import ShowProgress, SplitsCache, UnlearningContext, no_progress
 from unlearn.tuning.config import SweepConfig
-from unlearn.tuning.methods import format_plan
 from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import describe_diverged
 from unlearn.tuning.search import SearchBackend
@@ -118,7 +118,7 @@ class SweepRunner:
                 for config_result in search_results
             })
             remarks += [
-                f"{name}: {format_plan(state.method.name)} {state.method.variant} ended early: {state.end_reason}"
+                f"{name}: {state.method.name} {state.method.variant} ended early: {state.end_reason}"
                 for state in result.states
                 if state.end_reason
             ]
@@ -127,13 +127,14 @@ class SweepRunner:
                 for line in (
                     *result.failed,
                     *result.notes,
+                    *describe_second_oracle(result.judged_rows),
                     *describe_automatic_plans(result),
                     *describe_diverged(result.judged_rows),
                 )
             ]
             # A chosen value at an end of its space may be beaten by one outside.
             boundary_params = sorted({
-                f"{format_plan(state.method.name)} {state.method.variant} {param}"
+                f"{state.method.name} {state.method.variant} {param}"
                 for state in result.states
                 for param in state.at_boundary
             })

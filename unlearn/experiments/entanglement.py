@@ -29,7 +29,7 @@ from unlearn.forget_sets import ENTANGLEMENT_AT, LEVELS
 from unlearn.meta.partition import align_scores, mean_score
 from unlearn.trials.config import ORACLE, Row
 from unlearn.tuning.config import SweepConfig
-from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
+from unlearn.tuning.results import paired_contrast, paired_difference, paired_mean_difference, select_rows
 from unlearn.tuning.tuning_set import SAME
 
 MATCHED = ("matched low", "matched high")
@@ -107,16 +107,19 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     original_rows = {
         name: select_rows(level_rows, contender="original", select="") for name, level_rows in rows.items()
     }
+    family = "ES of the partitions"
     claims = [
         judge_claim(
             "the high partition has a higher ES than the low one",
             "CIFAR-10 310, 1077, 1612; CIFAR-100 964, 2831, 3877",
             paired_difference(original_rows["high"], original_rows["low"], "entanglement_original"),
+            family=family,
         ),
         judge_claim(
             "at equal score too",
             "not in the paper",
             paired_difference(original_rows["matched high"], original_rows["matched low"], "entanglement_original"),
+            family=family,
         ),
     ]
     # Each pair of levels is judged alike: the paper's partitions, then the sets that are matched in score, which are
@@ -129,7 +132,12 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
         paper_original = "CIFAR-10 .944 to .759, CIFAR-100 .836 to .690" if paper else "not in the paper"
         value = paired_difference(original_rows[low], original_rows[high], "tow_test")
         claims.append(
-            judge_claim(f"to do nothing is nearer to retraining at low ES{suffix} (ToW)", paper_original, value)
+            judge_claim(
+                f"to do nothing is nearer to retraining at low ES{suffix} (ToW)",
+                paper_original,
+                value,
+                family="doing nothing by ES",
+            )
         )
         rows_by_method = {
             name: [select_rows(rows[level], contender=name) for level in (low, high)] for name in config.algorithms
@@ -137,7 +145,17 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
         for name, (low_rows, high_rows) in rows_by_method.items():
             value = paired_difference(low_rows, high_rows, "tow_test")
             claim = f"{name}: ToW is higher at low ES{suffix}"
-            claims.append(judge_claim(claim, paper.get(name, "not in the paper"), value))
+            claims.append(judge_claim(claim, paper.get(name, "not in the paper"), value, family=f"ToW by ES{suffix}"))
+        if len(rows_by_method) > 1:
+            low_groups, high_groups = zip(*rows_by_method.values(), strict=True)
+            claims.append(
+                judge_claim(
+                    f"mean of all: ToW is higher at low ES{suffix}",
+                    "no mean printed" if paper else "not in the paper",
+                    paired_mean_difference(low_groups, high_groups, "tow_test"),
+                    family=f"ToW by ES{suffix}, mean",
+                )
+            )
         claims += check_relabelling(rows_by_method, suffix, "CIFAR-10 .24 against .13, CIFAR-100 .12 against .13")
     return [*claims, *check_buckets(original_rows)]
 
@@ -157,17 +175,25 @@ def check_relabelling(rows_by_method: Mapping[str, list[list[Row]]], suffix: str
         for place, sign in enumerate((1, -1))
     ]
     claim = f"methods that draw labels fall more from low to high ES{suffix} than others (ToW)"
-    return [judge_claim(claim, "not in the paper" if suffix else paper, paired_contrast(terms, "tow_test"))]
+    return [
+        judge_claim(
+            claim,
+            "not in the paper" if suffix else paper,
+            paired_contrast(terms, "tow_test"),
+            family="methods that draw labels by ES",
+        )
+    ]
 
 
 def check_buckets(original_rows: Mapping[str, list[Row]]) -> list[Claim]:
     """Judge Table 3: all buckets of memorization have a high ES, that of high memorization the lowest."""
-    column = "entanglement_original"
+    column, family = "entanglement_original", "ES of buckets of the score"
     claims = [
         judge_claim(
             f"what has a {level} score has a higher ES than the high partition",
             f"{paper} against 1612",
             paired_difference(original_rows[name_bucket(level)], original_rows["high"], column),
+            family=family,
         )
         for level, paper in BUCKETS.items()
     ]
@@ -176,6 +202,7 @@ def check_buckets(original_rows: Mapping[str, list[Row]]) -> list[Claim]:
             f"what has a {level} score has a higher ES than what has a high one",
             f"{BUCKETS[level]} against 14737",
             paired_difference(original_rows[name_bucket(level)], original_rows[name_bucket("high")], column),
+            family=family,
         )
         for level in ("low", "medium")
     ]

@@ -9,7 +9,7 @@ originals and on a forget set that no round uses, and kept for all rounds; the p
 ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -29,6 +29,8 @@ from unlearn.experiments.plots import plot_over_steps
 from unlearn.experiments.questions import QUESTIONS
 from unlearn.experiments.sequential_requests import LORENZ_SHARES, PROXY, RequestSequence, read_rows, run_rounds
 from unlearn.forget_sets import SizeTooLargeError
+from unlearn.trials.config import Row
+from unlearn.trials.diverged import is_diverged
 from unlearn.trials.forgotten_copies import find_retained_copies
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
@@ -37,6 +39,7 @@ from unlearn.tuning.state import UNTUNED
 ROUNDS = 5
 TUNING = "tuning"
 VANILLA, REFINED = "vanilla", f"rum {PROXY}"
+ROUNDS_FAMILY, GINI_FAMILY = "ToW over the rounds", "Gini coefficient of the proxy"
 ARM_LABELS = {VANILLA: "vanilla", REFINED: "RUM^F"}
 
 
@@ -106,8 +109,8 @@ def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> 
 
 def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
     """Judge RUM^F against vanilla in the first and the last round, and how the skew of the proxy changes."""
-    rows, claims = results["rounds"], []
-    last = max((row["round"] for row in rows), default=0)
+    last = max((row["round"] for row in results["rounds"]), default=0)
+    rows, claims = continue_diverged(results["rounds"], last), []
     start = select_rows(rows, round=0)
     for name in config.algorithms:
         method_rows = select_rows(rows, contender=name)
@@ -120,7 +123,8 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
             ("tow_mia_test", "ToW-MIA", "CIFAR-10 .791 against .661, Tiny-ImageNet .692 against .576"),
         ):
             value = paired_difference(first[REFINED], first[VANILLA], column)
-            claims.append(judge_claim(f"{name}: RUM^F is above vanilla in round 1 ({label})", paper, value))
+            claim = f"{name}: RUM^F is above vanilla in round 1 ({label})"
+            claims.append(judge_claim(claim, paper, value, family="RUM^F against vanilla in round 1"))
         # (refined - vanilla) in round 1, less the same in the last round.
         terms = ((1, first[REFINED]), (-1, first[VANILLA]), (-1, end[REFINED]), (1, end[VANILLA]))
         claims += [
@@ -128,16 +132,19 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
                 f"{name}: what RUM^F is above vanilla is less in round {last} than in round 1 (ToW)",
                 "CIFAR-10 .130 to .003, Tiny-ImageNet .100 to -.016",
                 paired_contrast(terms, "tow_test"),
+                family=ROUNDS_FAMILY,
             ),
             judge_claim(
                 f"{name}: vanilla's ToW is higher in round {last} than in round 1",
                 "CIFAR-10 .771 to .890 (Tiny-ImageNet .716 to .668)",
                 paired_difference(end[VANILLA], first[VANILLA], "tow_test"),
+                family=ROUNDS_FAMILY,
             ),
             judge_equivalent(
                 f"{name}: RUM^F's ToW is much the same in round {last} as in round 1",
                 "CIFAR-10 .901 to .893 (Tiny-ImageNet .816 to .652)",
                 paired_difference(end[REFINED], first[REFINED], "tow_test"),
+                family=ROUNDS_FAMILY,
             ),
             *(
                 judge_claim(
@@ -145,6 +152,7 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
                     f"{format_count(last, 'round')}",
                     paper,
                     paired_difference(start, end[arm], "gini"),
+                    family=GINI_FAMILY,
                 )
                 for arm, paper in (
                     (REFINED, "CIFAR-10 .788 to .642, Tiny-ImageNet .629 to .365"),
@@ -156,9 +164,19 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
                 "vanilla",
                 "CIFAR-10 .642 against .723, Tiny-ImageNet .365 against .403",
                 paired_difference(end[VANILLA], end[REFINED], "gini"),
+                family=GINI_FAMILY,
             ),
         ]
     return claims
+
+
+def continue_diverged(rows: Sequence[Row], last: int) -> list[Row]:
+    """Continue sequences that diverged, and so ended, by the same row in all later rounds: they count there too."""
+    # a sequence ends where it diverges: without rows of later rounds they would be of the others alone
+    continued = [
+        row | {"round": number} for row in rows if is_diverged(row) for number in range(row["round"] + 1, last + 1)
+    ]
+    return [*rows, *continued]
 
 
 def draw_figure(results: Results, config: ExperimentConfig) -> bytes:

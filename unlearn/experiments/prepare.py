@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from cluster.pool import Pool
 from memscore.pipeline.network_times import ShowTiming
+from memscore.statistics.claims import correct_families
 from memscore.store.store import Store
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import Experiment, ExperimentResult, SweepRunner
@@ -58,7 +59,7 @@ class PreparedExperiment:
             result = runner.run_and_count_classes(self.experiment.make_sweeps(self.config))
         return replace(
             result,
-            claims=self.experiment.check_claims(result.results, self.config),
+            claims=correct_families(self.experiment.check_claims(result.results, self.config)),
             remarks=[*self.notes, *result.remarks],
         )
 

@@ -164,23 +164,29 @@ def check_score(rows: list[Row], prefix: str, name: str, algorithms: tuple[str, 
             paper_name = MEMORIZATION if name.startswith(MEMORIZATION) else name
             paper = NOT_PRINTED if prefix else paper_values.get((algorithm, paper_name), NOT_PRINTED)
             claim = f"{prefix}{algorithm}: RUM^F by {name} is above vanilla ({label})"
-            claims.append(judge_claim(claim, paper, paired_difference(ours, theirs, column)))
+            value = paired_difference(ours, theirs, column)
+            claims.append(judge_claim(claim, paper, value, family=f"{prefix}RUM^F against vanilla ({label})"))
         paper = "all proxies improve RUM^F" if label == "ToW" else "all proxies improve privacy"
         value = paired_mean_difference(refined, vanilla, column)
-        claims.append(judge_claim(f"{prefix}mean of all: RUM^F by {name} is above vanilla ({label})", paper, value))
+        claim = f"{prefix}mean of all: RUM^F by {name} is above vanilla ({label})"
+        claims.append(judge_claim(claim, paper, value, family=f"{prefix}RUM^F against vanilla ({label}), mean"))
         claim = f"{prefix}mean of all: vanilla is above shuffle, union by {name} ({label})"
-        claims.append(judge_claim(claim, PAPER_SHUFFLED[label], paired_mean_difference(vanilla, shuffled, column)))
+        value = paired_mean_difference(vanilla, shuffled, column)
+        family = f"{prefix}vanilla against shuffle ({label}), mean"
+        claims.append(judge_claim(claim, PAPER_SHUFFLED[label], value, family=family))
     claims.append(
         judge_claim(
             f"{prefix}RUM^F by {name} takes longer than vanilla: its run time over vanilla's, less 1",
             "about 2 times: 1.6 to 2.6 on CIFAR-10, so .6 to 1.6",
             compute_time_ratio(refined, vanilla),
+            family=f"{prefix}run time over vanilla's",
         )
     )
     claim = f"{prefix}RUM^F by {name} takes less time than retraining: 1 less its share of that"
     share = paired_contrast([(-1 / len(refined), method_rows) for method_rows in refined], "rrt_wall")
     saved = replace(share, value=1 + share.value, lo=1 + share.lo, hi=1 + share.hi)
-    return [*claims, judge_claim(claim, "CIFAR-10 .12 to .47, CIFAR-100 .86 to .88", saved)]
+    paper, family = "CIFAR-10 .12 to .47, CIFAR-100 .86 to .88", f"{prefix}run time over retraining's"
+    return [*claims, judge_claim(claim, paper, saved, family=family)]
 
 
 def compute_time_ratio(ours: list[list[Row]], theirs: list[list[Row]]) -> MeanEstimate:
@@ -216,6 +222,7 @@ def check_holdout_best(results: Results, prefix: str, config: ExperimentConfig) 
             f"{prefix}{best} refines better than {name} (ToW)",
             paper,
             paired_mean_difference(refined[best], method_rows, "tow_test"),
+            family=f"{prefix}the best proxy",
         )
         for name, method_rows in refined.items()
         if best and name != best
@@ -243,11 +250,13 @@ def check_augmentation(results: Results, config: ExperimentConfig) -> list[Claim
             "with augmentation salun under RUM^F is below the mean of the others (ToW)",
             "CIFAR-100, by confidence: .656 against .887",
             paired_contrast(augmented_terms, "tow_test"),
+            family="augmentation",
         ),
         judge_claim(
             "augmentation widens the distance from salun to the others (ToW)",
             "by confidence: .043 on CIFAR-10, .231 on CIFAR-100",
             paired_contrast(terms, "tow_test"),
+            family="augmentation",
         ),
     ]
 

@@ -37,7 +37,13 @@ from unlearn.optimization.steps import get_paper_numbers
 from unlearn.trials.config import Row
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import name_ranked_variant
-from unlearn.tuning.results import estimate_column, paired_contrast, paired_difference, select_rows
+from unlearn.tuning.results import (
+    estimate_column,
+    paired_contrast,
+    paired_difference,
+    paired_mean_difference,
+    select_rows,
+)
 
 ALGORITHMS = ("gradient-ascent", "random-label", "bad-teacher")
 FORGET_ONLY_EPOCHS = 6
@@ -47,6 +53,7 @@ ROUNDS = 5
 PARTS = {"class": "of a class", "random": "of random examples"}
 DISJOINT = "class, disjoint"
 NOT_PRINTED = "no number printed"
+GAIN_FAMILY, ORDER_FAMILY = "RSU on a class against at random", "ascending against descending risk"
 PAPER_TOW = {
     ("gradient-ascent", "class"): "MNIST .94 to .96, CIFAR-10 .85 to .90",
     ("gradient-ascent", "random"): "MNIST .97 to .99, CIFAR-10 .89 to .91",
@@ -173,13 +180,17 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
                 f"{name}: RSU is above one go {suffix} (ToW)",
                 PAPER_TOW.get((name, part), NOT_PRINTED),
                 paired_difference(rows_by_method[name, part, "rsu"], rows_by_method[name, part, "vanilla"], "tow_test"),
+                family="RSU against one go",
             )
             for name in names
         ]
         terms = [term for name in names for term in make_gain_terms(rows_by_method, name, part, 1 / len(names))]
         claims.append(
             judge_claim(
-                f"mean of all: RSU is above one go {suffix} (ToW)", NOT_PRINTED, paired_contrast(terms, "tow_test")
+                f"mean of all: RSU is above one go {suffix} (ToW)",
+                NOT_PRINTED,
+                paired_contrast(terms, "tow_test"),
+                family="RSU against one go, mean",
             )
         )
     for name in names:
@@ -188,7 +199,8 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
             *make_gain_terms(rows_by_method, name, "random", -1),
         ]
         claim = f"{name}: RSU gains more on a class than at random (ToW)"
-        claims.append(judge_claim(claim, PAPER_CLASS_GAINS.get(name, NOT_PRINTED), paired_contrast(terms, "tow_test")))
+        paper, value = PAPER_CLASS_GAINS.get(name, NOT_PRINTED), paired_contrast(terms, "tow_test")
+        claims.append(judge_claim(claim, paper, value, family=GAIN_FAMILY))
     share = 1 / len(names)
     terms = [
         t
@@ -199,7 +211,8 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
         )
     ]
     claim = "mean of all: RSU gains more on a class than at random (ToW)"
-    claims.append(judge_claim(claim, "more, in the paper's words", paired_contrast(terms, "tow_test")))
+    value = paired_contrast(terms, "tow_test")
+    claims.append(judge_claim(claim, "more, in the paper's words", value, family=f"{GAIN_FAMILY}, mean"))
     claims += [
         judge_claim(
             f"{name}: RSU's MIA is nearer to the oracle's at random",
@@ -207,6 +220,7 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
             paired_difference(
                 rows_by_method[name, "random", "vanilla"], rows_by_method[name, "random", "rsu"], "mia_test_gap"
             ),
+            family="RSU's MIA gap at random",
         )
         for name in names
     ]
@@ -217,12 +231,24 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
             paired_difference(
                 rows_by_method[first, "random", "vanilla"], rows_by_method[second, "random", "vanilla"], "mia_test_gap"
             ),
+            family="equal MIA gaps at random",
         )
         for first, second in combinations(names, 2)
     ]
     for name in names:
         class_rows = {variant: rows_by_method[name, "class", variant] for variant in VARIANTS}
         claims += check_order(name, class_rows, rows_by_method[name, DISJOINT, "rsu"])
+    ascending, descending = (
+        [rows_by_method[name, "class", variant] for name in names] for variant in ("rsu", "rsu-reversed")
+    )
+    claims.append(
+        judge_claim(
+            "mean of all: ascending risk is above descending, of a class (ToW)",
+            NOT_PRINTED,
+            paired_mean_difference(ascending, descending, "tow_test"),
+            family=f"{ORDER_FAMILY}, mean",
+        )
+    )
     return claims
 
 
@@ -241,16 +267,19 @@ def check_order(name: str, class_rows: Mapping[str, list[Row]], disjoint_rows: l
             f"{name}: ascending risk is above descending, of a class (ToW)",
             "on all four data sets" if in_paper else "not in the paper",
             paired_difference(class_rows["rsu"], class_rows["rsu-reversed"], "tow_test"),
+            family=ORDER_FAMILY,
         ),
         judge_claim(
             f"{name}: one go is above descending risk, of a class (ToW)",
             "in some cases" if in_paper else "not in the paper",
             paired_difference(class_rows["vanilla"], class_rows["rsu-reversed"], "tow_test"),
+            family="one go against descending risk",
         ),
         judge_claim(
             f"{name}: RSU over nested sets is above RSU over disjoint parts, of a class (ToW)",
             "not in the paper",
             paired_difference(class_rows["rsu"], disjoint_rows, "tow_test"),
+            family="nested against disjoint parts",
         ),
     ]
 

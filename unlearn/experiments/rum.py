@@ -25,7 +25,8 @@ from unlearn.tuning.methods import AUTOMATIC, name_variant_by_score
 from unlearn.tuning.results import paired_difference, paired_mean_difference, select_last_step, select_rows
 
 ALGORITHMS = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
-PLANS = ("nothing>finetune>salun", "nothing>salun>finetune", "nothing>salun>salun")
+PAPER_PLAN, SWAPPED_PLAN, SALUN_PLAN = "nothing>finetune>salun", "nothing>salun>finetune", "nothing>salun>salun"
+PLANS = (PAPER_PLAN, SWAPPED_PLAN, SALUN_PLAN)
 VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "auto", "auto-reversed")
 PAPER_TOW = {  # vanilla, shuffle, RUM^F on CIFAR-10
     "finetune": (0.849, 0.712, 0.937),
@@ -35,7 +36,7 @@ PAPER_TOW = {  # vanilla, shuffle, RUM^F on CIFAR-10
 }
 PAPER_MIA_GAPS = {"salun": "CIFAR-10 .031 against .221"}
 UNION, GAP_COLUMN = "union", "mia_test_gap"
-PAPER_PLAN = "original>finetune>salun"
+ORDER_FAMILY = "MIA gap by order"
 SelectRows = Callable[[str, str], list[Row]]
 """(method, variant) -> judged rows."""
 
@@ -71,26 +72,39 @@ def check_refinement(select: SelectRows, names: Sequence[str]) -> list[Claim]:
                 f"{name}: RUM^F has a higher ToW than vanilla",
                 f"{numbers[2]} against {numbers[0]}",
                 paired_difference(refined, vanilla, "tow_test"),
+                family="RUM^F against vanilla",
             ),
             judge_claim(
                 f"{name}: RUM^F has a higher ToW than shuffle",
                 f"{numbers[2]} against {numbers[1]}",
                 paired_difference(refined, shuffle, "tow_test"),
+                family="RUM^F against shuffle",
             ),
             judge_claim(
                 f"{name}: vanilla has a higher ToW than shuffle",
                 f"{numbers[0]} against {numbers[1]}",
                 paired_difference(vanilla, shuffle, "tow_test"),
+                family="vanilla against shuffle",
             ),
         ]
     in_paper = [name for name in names if name in PAPER_TOW]
     if in_paper:
-        vanilla_mean, _, refined_mean = np.mean([PAPER_TOW[name] for name in in_paper], axis=0)
-        value = paired_mean_difference(
-            [select(name, "rum") for name in in_paper], [select(name, "vanilla") for name in in_paper], "tow_test"
+        means = dict(
+            zip(("vanilla", "shuffle", "rum"), np.mean([PAPER_TOW[name] for name in in_paper], axis=0), strict=True)
         )
-        claim = "RUM^F has a higher ToW than vanilla, mean of the paper's algorithms"
-        claims.append(judge_claim(claim, f"{refined_mean:.3f} against {vanilla_mean:.3f}", value))
+        for ours, theirs in (("rum", "vanilla"), ("rum", "shuffle"), ("vanilla", "shuffle")):
+            value = paired_mean_difference(
+                [select(name, ours) for name in in_paper], [select(name, theirs) for name in in_paper], "tow_test"
+            )
+            words = ours.replace("rum", "RUM^F")
+            claims.append(
+                judge_claim(
+                    f"{words} has a higher ToW than {theirs}, mean of the paper's algorithms",
+                    f"{means[ours]:.3f} against {means[theirs]:.3f}",
+                    value,
+                    family=f"{words} against {theirs}, mean",
+                )
+            )
     return claims
 
 
@@ -101,6 +115,7 @@ def check_order(select: SelectRows, names: Sequence[str]) -> list[Claim]:
             f"{name}: RUM^F has a smaller MIA gap ascending than descending",
             PAPER_MIA_GAPS.get(name, "not printed"),
             paired_difference(select(name, "rum-reversed"), select(name, "rum"), GAP_COLUMN),
+            family=ORDER_FAMILY,
         )
         for name in names
         if get_algorithm(name).random_labels
@@ -108,7 +123,12 @@ def check_order(select: SelectRows, names: Sequence[str]) -> list[Claim]:
     if "finetune" in names:
         value = paired_difference(select("finetune", "rum"), select("finetune", "rum-reversed"), "tow_test")
         claims.append(
-            judge_equivalent("finetune: RUM^F has a similar ToW in both orders", "CIFAR-10 .937 and .942", value)
+            judge_equivalent(
+                "finetune: RUM^F has a similar ToW in both orders",
+                "CIFAR-10 .937 and .942",
+                value,
+                family="ToW by order",
+            )
         )
     in_paper = [name for name in names if name in PAPER_TOW]
     if in_paper:
@@ -121,6 +141,7 @@ def check_order(select: SelectRows, names: Sequence[str]) -> list[Claim]:
                     [select(name, "rum") for name in in_paper],
                     GAP_COLUMN,
                 ),
+                family=f"{ORDER_FAMILY}, mean",
             )
         )
     return claims
@@ -128,52 +149,67 @@ def check_order(select: SelectRows, names: Sequence[str]) -> list[Claim]:
 
 def check_plans(select: SelectRows, names: Sequence[str]) -> list[Claim]:
     """Judge plans that do nothing at low memorization: against RUM^F, each other, and automatic RUM."""
-    paper_plan, salun_alone = select(PAPER_PLAN, "rum"), select("salun", "rum")
+    paper_plan, salun_alone, family = select(PAPER_PLAN, "rum"), select("salun", "rum"), "plans (ToW)"
     claims = [
         judge_claim(
-            f"nothing, fine-tuning, SalUn has a higher ToW than RUM^F of {name}",
+            f"{PAPER_PLAN} has a higher ToW than RUM^F of {name}",
             ".965 against " + (f"{PAPER_TOW[name][2]:.3f}" if name in PAPER_TOW else "-"),
             paired_difference(paper_plan, select(name, "rum"), "tow_test"),
+            family="the paper's plan against RUM^F",
         )
         for name in names
     ]
-    plan_salun, swapped = select("original>salun>salun", "rum"), select("original>salun>finetune", "rum")
+    if len(names) > 1:
+        value = paired_mean_difference([paper_plan], [select(name, "rum") for name in names], "tow_test")
+        claims.append(
+            judge_claim(
+                f"{PAPER_PLAN} has a higher ToW than RUM^F, mean of all algorithms",
+                "no mean printed",
+                value,
+                family="the paper's plan against RUM^F, mean",
+            )
+        )
+    plan_salun, swapped = select(SALUN_PLAN, "rum"), select(SWAPPED_PLAN, "rum")
     if plan_salun and salun_alone:
         claims += [
             judge_claim(
-                "SalUn does better with nothing done to what is little memorized",
+                f"{SALUN_PLAN} has a higher ToW than RUM^F of salun",
                 ".919 against .887",
                 paired_difference(plan_salun, salun_alone, "tow_test"),
+                family=family,
             ),
             judge_not_lower(
-                "SalUn reads no more examples with nothing done to what is little memorized: RUM^F's less the plan's, "
-                "over retraining's",
+                f"{SALUN_PLAN} reads no more examples than RUM^F of salun: RUM^F's less the plan's, over retraining's",
                 "in words: to do nothing on a subset can boost efficiency",
                 paired_difference(salun_alone, plan_salun, "rrt_examples"),
+                family="examples read",
             ),
         ]
     if swapped:
         claims.append(
             judge_claim(
-                "nothing, fine-tuning, SalUn has a higher ToW than nothing, SalUn, fine-tuning",
+                f"{PAPER_PLAN} has a higher ToW than {SWAPPED_PLAN}",
                 ".965 against .911",
                 paired_difference(paper_plan, swapped, "tow_test"),
+                family=family,
             )
         )
     claims.append(
         judge_claim(
-            "nothing, fine-tuning, SalUn: ascending has a smaller MIA gap",
+            f"{PAPER_PLAN}: ascending has a smaller MIA gap",
             "not printed",
-            paired_difference(select("salun>finetune>original", "rum-reversed"), paper_plan, GAP_COLUMN),
+            paired_difference(select("salun>finetune>nothing", "rum-reversed"), paper_plan, GAP_COLUMN),
+            family=ORDER_FAMILY,
         )
     )
     automatic = select(AUTOMATIC, "auto")
     if automatic:
         claims.append(
             judge_claim(
-                "automatic RUM has a higher ToW than the paper's plan",
+                f"automatic RUM has a higher ToW than {PAPER_PLAN}",
                 "not in the paper",
                 paired_difference(automatic, paper_plan, "tow_test"),
+                family=family,
             )
         )
     return claims

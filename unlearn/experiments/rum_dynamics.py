@@ -39,6 +39,7 @@ from unlearn.tuning.results import average_by_original, paired_difference, selec
 UNION, PARTS = "union", ("low", "medium", "high")
 ORDERS = {"rum": "low to high", "rum-reversed": "high to low"}
 SETS = (*PARTS, "forget", "retain", "test")
+PART_FAMILY = "accuracy on low memorization"
 CURVES = "curves alone (Fig. 4, CIFAR-10)"
 PAPER_TOW = {"salun": "CIFAR-10 .887 and .881", "neggrad-plus": "CIFAR-100 .92 and .93"}
 PAPER_MIA = {"salun": "CIFAR-10 .031 against .221"}
@@ -119,11 +120,13 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
                     f"{name}, low to high: the step that forgets low memorization lowers the accuracy on it",
                     CURVES,
                     paired_difference(original_rows, first_step, "right_low"),
+                    family=PART_FAMILY,
                 ),
                 judge_claim(
                     f"{name}, low to high: later steps raise the accuracy on low memorization again",
                     CURVES,
                     paired_difference(last_step, first_step, "right_low"),
+                    family=PART_FAMILY,
                 ),
             ]
         else:
@@ -132,18 +135,25 @@ def check_claims(results: Results, config: ExperimentConfig) -> list[Claim]:
                     f"{name}, {order}: accuracy on low memorization after its worst step is not below theta_o's",
                     "curves alone (Fig. 9, CIFAR-100)",
                     paired_difference(find_lowest_accuracy(ordered_rows), original_rows, "right_low"),
+                    family=PART_FAMILY,
                 )
                 for order, ordered_rows in zip(ORDERS.values(), (ascending, descending), strict=True)
             ]
         ends = select_last_step(ascending), select_last_step(descending)
         paper = PAPER_TOW.get(name, "not in the paper")
         claims.append(
-            judge_equivalent(f"{name}: both orders end with a similar ToW", paper, paired_difference(*ends, "tow_test"))
+            judge_equivalent(
+                f"{name}: both orders end with a similar ToW",
+                paper,
+                paired_difference(*ends, "tow_test"),
+                family="ToW by order",
+            )
         )
         if get_algorithm(name).random_labels:
             paper = PAPER_MIA.get(name, "not in the paper")
             difference = paired_difference(ends[1], ends[0], "mia_test_gap")
-            claims.append(judge_claim(f"{name}: low to high ends with the smaller MIA gap", paper, difference))
+            claim = f"{name}: low to high ends with the smaller MIA gap"
+            claims.append(judge_claim(claim, paper, difference, family="MIA gap by order"))
     return claims
 
 
@@ -152,7 +162,11 @@ def find_lowest_accuracy(rows: Sequence[Row]) -> list[Row]:
     # The minimum of each original, not of means over originals: their worst steps may differ.
     steps = [average_by_original(select_rows(rows, level=number), "right_low") for number in range(1, len(PARTS) + 1)]
     shared = set.intersection(*(set(step) for step in steps))
-    return [{"index": index, "right_low": float(np.min([step[index] for step in steps]))} for index in sorted(shared)]
+    # the last step's row says whether the sequence diverged, and which tuning it is of
+    last_rows = {row["index"]: row for row in select_rows(rows, level=len(PARTS))}
+    return [
+        last_rows[index] | {"right_low": float(np.min([step[index] for step in steps]))} for index in sorted(shared)
+    ]
 
 
 def draw_figure(results: Results, config: ExperimentConfig) -> bytes:

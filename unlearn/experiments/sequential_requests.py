@@ -30,7 +30,7 @@ from memscore.training.precision import require_precision
 from unlearn.experiments.base import SweepRunner
 from unlearn.forget_sets import ForgetSet, select_forget_set
 from unlearn.oracles import TrialData, build_reference_jobs
-from unlearn.trials.config import ORACLE, Params, Row, Step, TrialConfig, describe_trial, model_key, trial_key
+from unlearn.trials.config import ORACLE, ORIGINAL, Params, Row, Step, TrialConfig, describe_trial, model_key, trial_key
 from unlearn.trials.runner import load_network
 from unlearn.trials.setup import (
     UnlearningContext,
@@ -39,7 +39,7 @@ from unlearn.trials.setup import (
     run_trials,
     zero_embeddings,
 )
-from unlearn.tuning.methods import ORIGINAL, Method
+from unlearn.tuning.methods import Method
 
 LORENZ_SHARES = tuple(round(0.05 * number, 2) for number in range(21))
 """Shares of the examples at which a Lorenz curve is stored."""

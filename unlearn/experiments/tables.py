@@ -14,9 +14,9 @@ from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments.base import Experiment, ExperimentResult, make_record
 from unlearn.experiments.config import ExperimentConfig
 from unlearn.trials.config import Row
-from unlearn.trials.tables import DIRECTIONS, format_mean
-from unlearn.tuning.methods import format_plan
-from unlearn.tuning.results import group_by_method, restrict_to_shared_originals, rows_to_table
+from unlearn.trials.diverged import count_diverged
+from unlearn.trials.tables import DIRECTIONS
+from unlearn.tuning.results import format_cell, group_by_method, restrict_to_shared_originals, rows_to_table
 from unlearn.tuning.tables import format_interval, shorten_variants, sort_methods
 
 EXPERIMENTS_FOLDER = "experiments"
@@ -25,16 +25,6 @@ COLUMNS = (
     ("mia_test", "mia_test_gap", "rrt_examples"),
 )
 """Columns of each table, the experiment's own in the last: more do not fit besides the names of plans."""
-PLANS_IN_CLAIMS = {
-    "nothing, fine-tuning, SalUn": "nothing>finetune>salun",
-    "nothing, SalUn, fine-tuning": "nothing>salun>finetune",
-    "SalUn does better with nothing done to what is little memorized": "nothing>salun>salun has a higher ToW than "
-    "RUM^F of salun",
-    "SalUn reads no more examples with nothing done to what is little memorized": "nothing>salun>salun reads no more "
-    "examples than RUM^F of salun",
-    "the paper's plan": "nothing>finetune>salun",
-}
-"""Words of stored claims -> plans as they are typed, and as the rows name them."""
 RUM_NOTE = (
     "RUM^F: the forget set is divided by the score, and one algorithm forgets the parts one after the other (variant "
     "rum; rum-reversed starts at the highest score); a>b>c names an algorithm for each part, nothing leaves it as it is"
@@ -75,7 +65,7 @@ def print_part(console: Console, experiment: Experiment, part: str, rows: Sequen
     groups = group_by_method(rows)
     shared_rows = restrict_to_shared_originals(groups)
     counts = {key: len({row["index"] for row in group}) for key, group in groups.items()}
-    uneven = len(set(counts.values())) > 1
+    uneven, any_diverged = len(set(counts.values())) > 1, count_diverged(rows) > 0
     variants, score = shorten_variants([variant for _, variant, _ in groups])
     originals = "" if uneven or not counts else f", {format_count(next(iter(counts.values())), 'original')}"
     order = sort_methods(groups, shared_rows)
@@ -86,11 +76,11 @@ def print_part(console: Console, experiment: Experiment, part: str, rows: Sequen
         chosen = f", chosen by {selection}" if selection else ""
         title = f"{experiment.source}: {part}, {rows[0]['forget_set'] if rows else ''}{chosen}{originals}{score}"
         for columns in (first, (*last, *experiment.columns)):
-            table = make_table(title, ("", "variant", *(["n"] if uneven else []), *columns))
+            table = make_table(title, ("", "variant", *["n"] * uneven, *["diverged"] * any_diverged, *columns))
             for key in (key for key in order if key[2] in {"", selection}):
-                count = [str(counts[key])] if uneven else []
-                cells = (format_mean([row[column] for row in groups[key]]) for column in columns)
-                table.add_row(format_plan(key[0]), variants[key[1]], *count, *cells)
+                count = [str(counts[key])] * uneven + [str(count_diverged(groups[key]))] * any_diverged
+                cells = (format_cell(groups[key], column) for column in columns)
+                table.add_row(key[0], variants[key[1]], *count, *cells)
             console.print(table)
             title = ""
 
@@ -98,7 +88,8 @@ def print_part(console: Console, experiment: Experiment, part: str, rows: Sequen
 def print_claims(console: Console, experiment: Experiment, claims: Sequence[Claim]) -> None:
     """Print the verdicts, those on one claim below each other, the largest value first."""
     paper = experiment.source.split()[0]
-    table = make_table(f"what {paper} says, and what was measured", ("claim", "paper", "here", "verdict"))
+    title = f"what {paper} says, and what was measured"
+    table = make_table(title, ("claim", "paper", "here", "p", "verdict", "uncorrected"))
     for column in table.columns[:2]:
         column.justify = "left"
     subjects = list(dict.fromkeys(_split_subject(claim)[1] for claim in claims))
@@ -110,24 +101,40 @@ def print_claims(console: Console, experiment: Experiment, claims: Sequence[Clai
             math.inf if math.isnan(claim.value.value) else -claim.value.value,
         ),
     ):
-        table.add_row(format_claim(claim.claim), claim.paper, format_interval(claim.value), claim.verdict)
+        value = format_interval(claim.value)
+        table.add_row(claim.claim, claim.paper, value, format_p(claim.p_family), claim.verdict, claim.uncorrected)
     console.print(table)
-    if any("RUM^F" in claim.claim for claim in claims):
-        print_line(console, RUM_NOTE)
+    for line in list_claim_notes(claims):
+        print_line(console, line)
+
+
+def list_claim_notes(claims: Sequence[Claim]) -> list[str]:
+    """List what a reader of these claims needs: how verdicts are corrected, what they rest on, what RUM^F is."""
+    families = {claim.family: sum(each.family == claim.family for each in claims) for claim in claims}
+    several = [f"{name} ({n})" for name, n in families.items() if n > 1]
+    notes = [
+        "verdict: at 5 % for all claims of one kind together (Holm), and p is of that; uncorrected: at 5 % for each "
+        "claim alone. Undecided: no effect was shown, which is not that there is none"
+    ] * bool(claims)
+    notes += [f"claims of one kind: {', '.join(several)}"] * bool(several)
+    if any(claim.value.conditional for claim in claims):
+        notes.append(
+            "given this tuning: parameters were chosen once, and the interval leaves out how the result changes with "
+            "another choice; several tunings would show it"
+        )
+    return notes + [RUM_NOTE] * any("RUM^F" in claim.claim for claim in claims)
+
+
+def format_p(p: float) -> str:
+    """Format a p value.
+
+    >>> format_p(0.0301), format_p(2e-5), format_p(float("nan"))
+    ('0.030', '<0.001', '-')
+    """
+    return "-" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _split_subject(claim: Claim) -> tuple[str, str]:
     """Split a claim into the algorithm that it is of, if it names one first, and what is claimed."""
     name, colon, rest = claim.claim.partition(": ")
     return (name, rest) if colon and name in ALGORITHMS else ("", claim.claim)
-
-
-def format_claim(claim: str) -> str:
-    """Format a claim with its plans as --plans takes them; the stored words stay as they are.
-
-    >>> format_claim("nothing, fine-tuning, SalUn has a higher ToW than RUM^F of salun")
-    'nothing>finetune>salun has a higher ToW than RUM^F of salun'
-    """
-    for words, typed in PLANS_IN_CLAIMS.items():
-        claim = claim.replace(words, typed)
-    return claim

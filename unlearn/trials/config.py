@@ -21,6 +21,8 @@ from unlearn.optimization.steps import get_paper_values, resolve_steps
 
 ORACLE = "oracle"
 """In place of an algorithm's name: the row of theta_r itself."""
+ORIGINAL = "original"
+"""The algorithm that does nothing."""
 ROW_VERSION = 2
 """Version of the rows; another number makes all trials run again, as new columns of stored rows require."""
 
@@ -231,7 +233,7 @@ def describe_trial(store: Store, trial: TrialConfig) -> Row:
         "config": json.dumps(config, sort_keys=True),
         "before": json.dumps(before, sort_keys=True),
         "rounds": json.dumps(asdict(trial.rounds), sort_keys=True) if trial.rounds else "null",
-        "plan": ">".join(step.algorithm for step in trial.steps),
+        "plan": format_plan(">".join(step.algorithm for step in trial.steps)),
         "forget_set": trial.forget_set,
         "n_forget": len(trial.judged or trial.forget),
         "forget_sha256": hash_record({"rows": trial.forget}),
@@ -241,6 +243,15 @@ def describe_trial(store: Store, trial: TrialConfig) -> Row:
         # Only where there are some: the columns of other rows are as they were.
         **({"sources": json.dumps(dict(trial.sources), sort_keys=True)} if trial.sources else {}),
     }
+
+
+def format_plan(name: str) -> str:
+    """Format the name of a method as --plans takes it: the part of a plan to which nothing is done is "nothing".
+
+    >>> format_plan("original>finetune>salun"), format_plan("original")
+    ('nothing>finetune>salun', 'original')
+    """
+    return ">".join("nothing" if part == ORIGINAL else part for part in name.split(">")) if ">" in name else name
 
 
 def parse_params(name: str, settings: Sequence[str], architecture: str, prefix: str = "") -> dict[str, Any]:

@@ -170,8 +170,8 @@ def compute_population_measures(
     oracles: Sequence[TrialConfig],
     trial_data: TrialData,
     names: Sequence[str],
-) -> dict[str, float]:
-    """Compute every requested measure of many models: column -> value; nothing if none was requested.
+) -> dict[str, dict[str, float]]:
+    """Compute every requested measure of many models: name -> column -> value; nothing if none was requested.
 
     A column of one split ends in its name.
     """
@@ -179,12 +179,12 @@ def compute_population_measures(
     if not measures:
         return {}
     population = load_population_inputs(store, unlearned, oracles, trial_data)
-    row: dict[str, float] = {}
-    for measure in measures.values():
+    values: dict[str, dict[str, float]] = {name: {} for name in measures}
+    for name, measure in measures.items():
         for split in measure.splits or ("",):
             # Here the held-out rows are those of test, unlike in compute_measures.
             split_inputs = replace(population, held_out=trial_data.selection) if split == "validation" else population
-            row |= {
+            values[name] |= {
                 column + (f"_{split}" if split else ""): value for column, value in measure.fn(split_inputs).items()
             }
-    return row
+    return values

@@ -17,10 +17,10 @@ from unlearn.trials.forecast import forecast_trials
 from unlearn.trials.forgotten_copies import RetainedCopies, describe_held_out_copies, find_retained_copies
 from unlearn.trials.measure import (
     MIN_POPULATION,
-    compute_population_measures,
     select_measures,
     select_population_measures,
 )
+from unlearn.trials.populations import measure_population
 from unlearn.trials.request import DEFAULT_ALGORITHM, TrialRequest
 from unlearn.trials.runner import read_stored_row
 from unlearn.trials.setup import (
@@ -37,6 +37,9 @@ from unlearn.trials.setup import (
     run_trials,
     zero_embeddings,
 )
+
+CLASS_MEASURES = ("kept-class-accuracy",)
+"""Measures of trials that forget whole classes, on which a model should be wrong."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,7 +123,7 @@ class PreparedTrials:
                 by_class=forget.by_class,
                 index=index,
                 seed=request.seed,
-                measures=tuple(sorted(request.measures)),
+                measures=tuple(sorted({*request.measures, *(CLASS_MEASURES if forget.by_class else ())})),
                 device=device,
             )
             for index in self.indices
@@ -147,7 +150,7 @@ class PreparedTrials:
         with show_progress("trials") as progress:
             rows, failed = run_trials(trials, context.trial_data, pool, progress)
         by_algorithm = {name: [t for t in trials if t.algorithm == name] for name in (self.algorithm, ORACLE)}
-        values = compute_population_measures(
+        values = measure_population(
             store, by_algorithm[self.algorithm], by_algorithm[ORACLE], context.trial_data, request.measures
         )
         return TrialResults(

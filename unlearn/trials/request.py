@@ -36,8 +36,8 @@ class TrialRequest:
         space: the ranges that --tune searches: wide, or the papers'.
         search: parameters that --tune searches besides, epochs or batch: half to three times the epochs, a quarter to
             four times the batch that the trial would have.
-        select: which choice of --tune or --from-sweep: oracle (an upper bound), or blind (oracle-free, possible for a
-            user).
+        select: which choice of --tune or --from-sweep: oracle (for evaluation alone), or blind (oracle-free, possible
+            for a user).
         seeds: number of originals, each with its own oracle.
         measures: beyond the core ones (`unlearn list measures` lists all), or module:function of your own.
         seed: of the forget set's draw, and of the algorithm's random streams.

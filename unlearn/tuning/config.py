@@ -58,7 +58,7 @@ class SweepConfig:
         budget: configurations evaluated at each step of a plan, in each tuning.
         sampler: refine: a design of the whole space, then configurations near the best; random; grid; or tpe. refine
             and tpe learn from results and so need a search for each selection.
-        select: which selection: oracle (needs retrained models), blind (oracle-free, possible for a user), or both.
+        select: which selection: oracle (for evaluation alone), blind (oracle-free, possible for a user), or both.
         tune_forget: forget set for tuning (default: another of the same kind; same: the judged one).
         tune_seeds: number of originals of each tuning.
         seeds: number of originals that methods are judged on, of all tunings together; twice as many for algorithms

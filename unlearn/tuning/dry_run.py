@@ -21,12 +21,12 @@ from memscore.units import format_count
 from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs, find_diverged_models, find_missing_models, find_model_names
 from unlearn.trials.algorithm_work import Sizes, count_algorithm
-from unlearn.trials.config import ORACLE, TrialConfig, resolve_in_store
+from unlearn.trials.config import ORACLE, ORIGINAL, TrialConfig, resolve_in_store
 from unlearn.trials.forecast import TRIAL_S
 from unlearn.trials.runner import read_stored_row
 from unlearn.trials.setup import UnlearningContext, read_embeddings
 from unlearn.tuning.config import SweepConfig
-from unlearn.tuning.methods import ORIGINAL, Method
+from unlearn.tuning.methods import Method
 from unlearn.tuning.runner import Sweep
 from unlearn.tuning.search import (
     OBJECTIVE,

@@ -13,12 +13,11 @@ from memscore.units import format_count
 from unlearn.algorithms import ALGORITHMS, get_algorithm
 from unlearn.meta.partition import Partition
 from unlearn.meta.rsu import RsuSchedule
-from unlearn.trials.config import Params, get_paper_params, parse_params
+from unlearn.trials.config import ORIGINAL, Params, format_plan, get_paper_params, parse_params
 from unlearn.tuning.added_parameters import check_added
 from unlearn.tuning.config import SweepConfig, TuningMode
 
 VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
-ORIGINAL = "original"
 AUTOMATIC = "automatic"
 CENTROID = "centroid"
 """In place of a score's name: the distance to the mean of theta_o's embeddings."""
@@ -52,8 +51,8 @@ class Method:
 
     @property
     def name(self) -> str:
-        """Name in tables: the algorithm, or the plan."""
-        return AUTOMATIC if self.automatic else ">".join(self.plan)
+        """Name in rows and tables: the algorithm, or the plan as --plans takes it."""
+        return AUTOMATIC if self.automatic else format_plan(">".join(self.plan))
 
     @property
     def levels(self) -> int:
@@ -95,7 +94,7 @@ class Method:
 def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
     """Build every combination of algorithms, variants, plans and scores, without repeats.
 
-    An algorithm is a method in every variant; a plan, such as original>finetune>salun, names an algorithm for each part
+    An algorithm is a method in every variant; a plan, such as nothing>finetune>salun, names an algorithm for each part
     from the lowest score to the highest. It is unlearned in that order, and where rum-reversed is a variant, in the
     other too. Raises ValueError for an unknown variant or algorithm, none of them, refinement without a score, a plan
     of another length, parameters of an algorithm that no method has, or automatic RUM that is not tuned in steps.
@@ -223,15 +222,6 @@ def name_variant_by_score(variant: str, score: str) -> str:
     """Name a variant; one that refines gets the name of this score."""
     refines = variant.startswith(("rum", "auto"))
     return name_variant(variant, make_score_partition(score, 1, "equal")) if refines else variant
-
-
-def format_plan(name: str) -> str:
-    """Format the name of a method as --plans takes it: the part of a plan to which nothing is done is "nothing".
-
-    >>> format_plan("original>finetune>salun"), format_plan("original"), format_plan("salun")
-    ('nothing>finetune>salun', 'original', 'salun')
-    """
-    return ">".join("nothing" if part == ORIGINAL else part for part in name.split(">")) if ">" in name else name
 
 
 def parse_plan(plan: str, k: int) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from unlearn.trials.batch_norm import describe_first_climb
 from unlearn.trials.default_forget_set import choose_default_forget, choose_default_size
 from unlearn.trials.default_scores import find_default_score
 from unlearn.trials.forecast import STORED_TRIAL_S, forecast_trials
-from unlearn.trials.measure import select_measures, select_population_measures
+from unlearn.trials.measure import MIN_POPULATION, select_measures, select_population_measures
+from unlearn.trials.second_oracle import add_second_oracle
 from unlearn.trials.setup import (
     MAX_COUNT,
     ShowProgress,
@@ -26,6 +27,7 @@ from unlearn.trials.setup import (
 from unlearn.tuning.config import DEFAULT_VARIANTS, SweepConfig
 from unlearn.tuning.dry_run import SweepCounts, count_sweep
 from unlearn.tuning.methods import CENTROID, Method, build_methods
+from unlearn.tuning.populations import measure_populations
 from unlearn.tuning.refinement import count_design
 from unlearn.tuning.results import claim_sweep_folder, resolve_sweep_folder, write_sweep
 from unlearn.tuning.runner import Sweep, check_sweep, is_tuned
@@ -76,7 +78,17 @@ class PreparedSweep:
     ) -> SweepResult:
         """Run the sweep, and store its results."""
         claim_sweep_folder(self.context.store, self.config.folder_name, self.config.identity)
-        result = Sweep(self.config, self.context, self.methods, device, show_progress).run(pool, backend)
+        sweep = Sweep(self.config, self.context, self.methods, device, show_progress)
+        result = sweep.run(pool, backend)
+        # the same trials as were run: the plan depends on what was chosen alone
+        planned = sweep.plan_judged_trials(result.states, result.judged_set)
+        populations, too_few = measure_populations(self.context, self.config.measures, planned, result.judged_rows)
+        result = replace(
+            result,
+            judged_rows=add_second_oracle(result.judged_rows),
+            populations=populations,
+            failed=[*result.failed, *too_few],
+        )
         write_sweep(self.context.store, self.path, result)
         return result
 
@@ -91,8 +103,7 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None, *, dry_
     # The order is from cheap to costly: options alone, the manifest, the data set, scores.
     check_counts(config)
     check_options_used(config)
-    for name in select_population_measures(config.measures):
-        raise ValueError(f"--measures {name} compares many models of one trial; take it with python -m unlearn.trial")
+    check_population_size(config)
     bank_store = open_trainable_store(config.store)
     check_seed(config.seed)
     select_measures(config.measures)
@@ -202,6 +213,16 @@ def check_counts(config: SweepConfig) -> None:
         raise ValueError(
             f"--seeds {config.seeds}: each of {config.tunings} tunings is judged on originals of its own; give "
             f"{config.tunings} or more, or fewer --tunings"
+        )
+
+
+def check_population_size(config: SweepConfig) -> None:
+    """Check that every method is judged on enough originals for the requested measures of many models."""
+    names, n = select_population_measures(config.measures), config.seeds
+    if names and n < MIN_POPULATION:
+        raise ValueError(
+            f"--seeds {n}: {', '.join(names)} compare many models; use {MIN_POPULATION} or more, and 64 "
+            "for useful values"
         )
 
 

@@ -4,7 +4,7 @@ Paired by original means the same theta_o and theta_r under both methods.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,21 @@ import pyarrow as pa
 from memscore.statistics.means import MeanEstimate, estimate_mean
 from memscore.store.json_records import encode_record, read_record, replace_nonfinite, require_same
 from memscore.store.store import Store
-from unlearn.trials.config import ORACLE, Row
-from unlearn.tuning.methods import AUTOMATIC, ORIGINAL, format_plan
+from memscore.units import format_count
+from unlearn.trials.config import ORACLE, ORIGINAL, Row
+from unlearn.trials.diverged import COUNTED, count_diverged, get_value, is_diverged
+from unlearn.trials.second_oracle import compare_second_oracle
+from unlearn.trials.tables import format_estimate
+from unlearn.tuning.methods import AUTOMATIC
 from unlearn.tuning.search import OBJECTIVE
 from unlearn.tuning.state import UNTUNED, SweepResult
 
 
 def average_by_original(rows: Sequence[Row], column: str) -> dict[int, float]:
-    """Average a column over the rows of each original; NaN where a run diverged."""
+    """Average a column over the rows of each original; NaN where a run diverged and counts no worst value."""
     values_by_original: dict[int, list[float]] = {}
     for row in rows:
-        values_by_original.setdefault(int(row["index"]), []).append(float(row[column]))
+        values_by_original.setdefault(int(row["index"]), []).append(get_value(row, column))
     return {index: float(np.mean(values)) for index, values in values_by_original.items()}
 
 
@@ -52,12 +56,22 @@ def paired_contrast(weighted_rows: Sequence[tuple[float, Sequence[Row]]], column
         c_i = sum_m w_m mean_m,i    the column of method m averaged over its rows of original i
 
     Mean of c_i with a 95 % t interval over the originals that all methods have; NaN where there are none. Where
-    parameters were tuned, the interval is over tunings, each of which has originals of its own.
+    parameters were tuned, the interval is over tunings, each of which has originals of its own. What diverged runs
+    leave out is said, and no claim is judged by the rest.
     """
     sides = [(weight, average_by_original(rows, column)) for weight, rows in weighted_rows]
     shared = sorted(set.intersection(*(set(averages) for _, averages in sides)) if sides else set())
     values = [sum(weight * averages[index] for weight, averages in sides) for index in shared]
-    return estimate_mean(values, find_tunings([row for _, rows in weighted_rows for row in rows], shared))
+    # rows of originals that another method lacks are no part of the difference, and nor is their divergence
+    compared = [row for _, rows in weighted_rows for row in rows if row["index"] in shared]
+    estimate = estimate_mean(values, find_tunings(compared, shared))
+    return replace(estimate, left_out=describe_left_out(compared, column))
+
+
+def describe_left_out(rows: Sequence[Row], column: str) -> str:
+    """Describe the diverged runs that have no value of a column; empty if there is none."""
+    n_lacking = sum(is_diverged(row) and np.isnan(get_value(row, column)) for row in rows)
+    return f"{n_lacking} of {format_count(len(rows), 'run')} diverged" if n_lacking else ""
 
 
 def find_tunings(rows: Sequence[Row], indices: Sequence[int]) -> list[int] | None:
@@ -68,7 +82,13 @@ def find_tunings(rows: Sequence[Row], indices: Sequence[int]) -> list[int] | Non
 
 def estimate_column(rows: Sequence[Row], column: str) -> MeanEstimate:
     """Estimate the mean of a column over originals, with an interval over tunings where parameters were tuned."""
-    return estimate_mean([row[column] for row in rows], find_tunings(rows, [row["index"] for row in rows]))
+    values = [get_value(row, column) for row in rows]
+    return estimate_mean(values, find_tunings(rows, [row["index"] for row in rows]))
+
+
+def format_cell(rows: Sequence[Row], column: str) -> str:
+    """Format a cell of a column over the rows of a method, with half of its interval over tunings."""
+    return format_estimate(estimate_column(rows, column), len(rows))
 
 
 def select_rows(rows: Sequence[Row], **values: object) -> list[Row]:
@@ -157,6 +177,8 @@ def write_sweep(store: Store, path: str, result: SweepResult) -> None:
             for state in result.states
         ],
         "regret": [asdict(regret) | {"of": list(key)} for key, regret in compute_regrets(result.judged_rows).items()],
+        "populations": list(result.populations),
+        "second_oracle": asdict(compare_second_oracle(result.judged_rows)),
         "failed": result.failed,
         "notes": list(result.notes),
     }
@@ -172,7 +194,8 @@ def rows_to_table(rows: Sequence[Row]) -> pa.Table:
 def compute_regrets(judged: Sequence[Row], column: str = "tow_test") -> dict[tuple[str, str], MeanEstimate]:
     """Compute the regret of choosing without an oracle: the oracle's choice minus the blind one, paired.
 
-    (method, variant) -> mean with a 95 % t interval, for the methods that have both; in `column`, higher is better.
+    (method, variant) -> mean with a 95 % t interval, for the methods that have both; in `column`, higher is better. It
+    may be negative: the oracle chose on other originals too, and is not the best choice for the judged ones.
     """
     groups = group_by_method(judged)
     names = dict.fromkeys((method, variant) for method, variant, select in groups if select)
@@ -203,21 +226,16 @@ def compare_automatic(
 
 def mean_or_minus_infinity(rows: Sequence[Row], column: str) -> float:
     """Return the mean of the defined values, for descending order; minus infinity if there are none."""
-    defined = [row[column] for row in rows if row[column] == row[column]]
+    defined = [value for row in rows if not np.isnan(value := get_value(row, column))]
     return float(np.mean(defined)) if defined else -np.inf
 
 
-def count_diverged(rows: Sequence[Row]) -> int:
-    """Count the rows of diverged runs."""
-    return len(select_rows(rows, status="diverged"))
-
-
 def describe_diverged(judged: Sequence[Row]) -> list[str]:
-    """Describe each method with diverged judged runs, whose means are of the others and flatter it."""
+    """Describe each method with diverged judged runs, and what they count."""
     counts = {key: (count_diverged(rows), len(rows)) for key, rows in group_by_method(judged).items()}
     return [
-        f"{format_plan(name)} {variant}, chosen by {select}: {n_diverged} of {n} judged runs diverged, and its means "
-        "are of the others"
+        f"{name} {variant}, chosen by {select}: {n_diverged} of {n} judged runs diverged; they count "
+        f"{COUNTED}, and its other means are of the rest, which flatters it"
         for (name, variant, select), (n_diverged, n) in counts.items()
         if n_diverged
     ]

@@ -27,6 +27,7 @@ from unlearn.meta.partition import Parts, align_scores, merge_parts
 from unlearn.oracles import build_reference_jobs
 from unlearn.trials.config import (
     ORACLE,
+    ORIGINAL,
     Params,
     Row,
     Step,
@@ -45,7 +46,7 @@ from unlearn.trials.setup import (
     run_trials,
 )
 from unlearn.tuning.config import SweepConfig
-from unlearn.tuning.methods import ORIGINAL, Method
+from unlearn.tuning.methods import Method
 from unlearn.tuning.search import (
     OBJECTIVE,
     SEARCH_MEASURES,

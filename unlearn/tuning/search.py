@@ -2,7 +2,7 @@
 
 Two selection rules, over the same configurations:
 
-    oracle   the highest mean ToW on validation: an upper bound, since whoever has theta_r needs no unlearning
+    oracle   the highest mean ToW on validation: for evaluation, since whoever has theta_r needs no unlearning
     blind    oracle-free: the highest objective of oracle_free_objective, which is on one original
 
                  1 - class_matched_gap_validation    if drop <= MAX_ACCURACY_DROP
@@ -15,7 +15,8 @@ Two selection rules, over the same configurations:
              configuration keeps the accuracy on every original, the one with the smallest excess drop on its worst
              original is selected
 
-A configuration that diverged on every original is never selected. Oracles of the tuning set are trained for either
+A configuration that diverged on every original is never selected, one that diverged on half of them or more only where
+there is no other. Oracles of the tuning set are trained for either
 rule: sweeps judge by them, and the ToW of every configuration is stored; blind does not read it.
 
 A sampler that learns from an objective must learn from the objective of the selection it serves; otherwise the
@@ -260,12 +261,17 @@ def oracle_free_objective(row: Row, baseline: Row) -> float:
 
 
 def select_config(results: Sequence[ConfigResult], select: Selection) -> ConfigResult | None:
-    """Select the best result, the first of equals; None if there is none or all runs diverged."""
+    """Select the best result, the first of equals; None if there is none or all runs diverged.
+
+    One that diverged on half of its originals or more is selected only where there is no other.
+    """
     column = OBJECTIVE[select]
     candidates = [
         result for result in results if result["diverged"] < len(result["trials"]) and not np.isnan(result[column])
     ]
-    return max(candidates, key=lambda result: float(result[column])) if candidates else None
+    # its mean may still be the best of all, by the originals on which it happened to end well
+    stable = [result for result in candidates if 2 * result["diverged"] < len(result["trials"])]
+    return max(stable or candidates, key=lambda result: float(result[column])) if candidates else None
 
 
 def deduplicate_results(results: Sequence[ConfigResult], order: Sequence[Mapping[str, Any]] = ()) -> list[ConfigResult]:

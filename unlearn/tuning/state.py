@@ -60,6 +60,7 @@ class SweepResult:
         tuning_sets: the forget sets that parameters were chosen on, one of each tuning.
         judged_set: the forget set that methods were judged on.
         notes: notes on the options for a reader of the results.
+        populations: measures of many models of each method, with its columns contender, variant and select.
     """
 
     states: list[MethodProgress]
@@ -69,6 +70,7 @@ class SweepResult:
     tuning_sets: list[ForgetSet]
     judged_set: ForgetSet
     notes: tuple[str, ...] = ()
+    populations: tuple[Row, ...] = ()
 
 
 def explain_no_choice(step: int, searches: Sequence[Sequence[ConfigResult]]) -> str:

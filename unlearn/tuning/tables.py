@@ -7,14 +7,20 @@ from rich.console import Console
 from memscore.statistics.intervals import Interval
 from memscore.tables.console import make_table, print_line
 from memscore.units import format_count, format_duration
-from unlearn.trials.config import ORACLE, Row
-from unlearn.trials.tables import DIRECTIONS, format_mean
-from unlearn.tuning.methods import format_plan
+from unlearn.trials.config import ORACLE, Row, format_plan
+from unlearn.trials.diverged import count_diverged
+from unlearn.trials.second_oracle import describe_second_oracle
+from unlearn.trials.tables import (
+    DIRECTIONS,
+    describe_population_column,
+    format_population_value,
+)
+from unlearn.tuning.populations import METHOD_COLUMNS
 from unlearn.tuning.results import (
     compare_automatic,
     compute_regrets,
-    count_diverged,
     describe_diverged,
+    format_cell,
     group_by_method,
     mean_or_minus_infinity,
     restrict_to_shared_originals,
@@ -47,18 +53,23 @@ def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
         f"{result.judged_set.name}: {format_count(len(result.judged_set.rows), 'example')}, judged on "
         f"{'originals' if uneven else format_count(n_shared, 'original')} unseen by the choice{score}"
     )
+    any_diverged = count_diverged(result.judged_rows) > 0
     extra = (f"tow_test of the same {n_shared}",) * uneven
-    table = make_table(title, ("", "variant", "chosen by", *(["n"] if uneven else []), *COLUMNS, *extra))
+    table = make_table(
+        title, ("", "variant", "chosen by", *["n"] * uneven, *["diverged"] * any_diverged, *COLUMNS, *extra)
+    )
     for key in sort_methods(groups, shared_rows):
-        cells = [format_mean([r[c] for r in groups[key]]) for c in COLUMNS]
-        cells += [format_mean([r["tow_test"] for r in shared_rows[key]])] * uneven
+        cells = [format_cell(groups[key], column) for column in COLUMNS]
+        cells += [format_cell(shared_rows[key], "tow_test")] * uneven
         counts = [str(n_originals[key])] * uneven
-        table.add_row(format_plan(key[0]), variants[key[1]], key[2], *counts, *cells)
+        counts += [str(count_diverged(groups[key]))] * any_diverged
+        table.add_row(key[0], variants[key[1]], key[2], *counts, *cells)
     console.print(table)
     if uneven:
         print_line(console, UNEQUAL_NOTE)
     print_line(console, DIRECTIONS)
     _print_regrets(console, result)
+    _print_populations(console, result)
     for line in (*describe_automatic_plans(result), *list_remarks(result)):
         print_line(console, line)
     print_line(console, f"every trial and what was chosen: {folder}")
@@ -76,15 +87,32 @@ def _print_regrets(console: Console, result: SweepResult) -> None:
     groups = group_by_method(result.judged_rows)
     variants, score = shorten_variants([variant for _, variant in regrets])
     table = make_table(
-        f"tow_test by who chose, and the regret of choosing without an oracle{score}",
+        f"tow_test by who chose, and the regret of choosing without an oracle (below 0: it did better){score}",
         ("", "variant", "oracle", "blind", "regret"),
     )
     for (name, variant), regret in regrets.items():
-        cells = [
-            format_mean([row["tow_test"] for row in groups[name, variant, select]]) for select in ("oracle", "blind")
-        ]
-        table.add_row(format_plan(name), variants[variant], *cells, format_interval(regret))
+        cells = [format_cell(groups[name, variant, select], "tow_test") for select in ("oracle", "blind")]
+        table.add_row(name, variants[variant], *cells, format_interval(regret))
     console.print(table)
+
+
+def _print_populations(console: Console, result: SweepResult) -> None:
+    """Print the measures of many models, a row a method, with what each column is."""
+    if not result.populations:
+        return
+    columns = [column for column in result.populations[0] if column not in METHOD_COLUMNS]
+    variants, score = shorten_variants([row["variant"] for row in result.populations])
+    table = make_table(
+        f"measures of all judged models of a method together{score}", ("", "variant", "chosen by", *columns)
+    )
+    for row in result.populations:
+        cells = (format_population_value(column, row[column]) for column in columns)
+        table.add_row(row["contender"], variants[row["variant"]], row["select"], *cells)
+    console.print(table)
+    for column in columns:
+        described = describe_population_column(column)
+        best = "" if described.best == "none" else f"; best at its {described.best}imum"
+        print_line(console, f"{column}: {described.description}{best}, ideal {described.ideal}", indent=2)
 
 
 def shorten_variants(names: Sequence[str]) -> tuple[dict[str, str], str]:
@@ -122,8 +150,8 @@ def describe_automatic_plans(result: SweepResult) -> list[str]:
         if (variant, select) in best_fixed:
             best, regret = best_fixed[variant, select]
             line += (
-                f"; {format_plan(best[0])} {best[1]}, the best fixed plan of this table, is {format_interval(regret)} "
-                "above it"
+                f"; {best[0]} {best[1]}, the best fixed plan of this table, is {format_interval(regret)} "
+                "above it (picked on these rows, which flatters it)"
             )
         lines.append(line)
     return lines
@@ -131,7 +159,7 @@ def describe_automatic_plans(result: SweepResult) -> list[str]:
 
 def list_remarks(result: SweepResult) -> list[str]:
     """List remarks that a reader of the tables needs."""
-    remarks = [*result.failed, *result.notes]
+    remarks = [*result.failed, *result.notes, *describe_second_oracle(result.judged_rows)]
     first = result.tuning_sets[0]
     tuned_rows = {row for tuning_set in result.tuning_sets for row in tuning_set.rows}
     shared = len(tuned_rows & set(result.judged_set.rows))
@@ -146,7 +174,7 @@ def list_remarks(result: SweepResult) -> list[str]:
         )
     )
     for state in result.states:
-        method = f"{format_plan(state.method.name)}, {state.method.variant}, chosen by {state.select}"
+        method = f"{state.method.name}, {state.method.variant}, chosen by {state.select}"
         if state.end_reason:
             remarks.append(f"{method}: ended early, {state.end_reason}")
         if state.at_boundary:

@@ -37,7 +37,7 @@ from unlearn.tuning.tuning_set import select_tuning_set, select_tuning_sets
 
 TUNE_SEEDS = 2
 """Originals that --tune chooses on; a sweep has as many by default."""
-SELECTION_NOTES = {"oracle": "it needs retrained models", "blind": "possible without retrained models"}
+SELECTION_NOTES = {"oracle": "for evaluation: it needs retrained models", "blind": "possible without retrained models"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

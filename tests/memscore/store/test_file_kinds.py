@@ -42,13 +42,14 @@ SCENARIO = f"--algorithm finetune --forget canaries --size 20 --seeds 1 --set ep
 UNSEEN = {
     "progress.json",  # the next run writes it
     "data.json",  # the next estimate writes it
-    "events/KEY-rescored.parquet",  # these eight are results that no other file names
+    "events/KEY-rescored.parquet",  # these nine are results that no other file names
     "reports/influence_NAME.png",
     "reports/near_duplicates.parquet",
     "reports/audit-NAME.parquet",
     "reports/audit-NAME.json",
     "trials/KEY-said.parquet",
     "trials/KEY-cost.parquet",
+    "trials/KEY-population.json",
     "attempts/SEARCH/VALUES.json",
     *("lock", "run.log"),  # nothing is lost with these
 }

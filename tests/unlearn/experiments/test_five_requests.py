@@ -234,11 +234,11 @@ def make_rows(refined, vanilla, skew, originals=8):
     """ToW of each arm in rounds 1 and 5; Gini coefficients before, at the end of RUM^F, at the end of vanilla."""
     rng, rows = np.random.default_rng(0), []
     for index in range(originals):
-        noise = rng.normal(0, 0.001)
         rows.append({"index": index, "contender": "original", "arm": "", "round": 0, "gini": skew[0]})
         for arm, tow, end in ((REFINED, refined, skew[1]), (VANILLA, vanilla, skew[2])):
+            noise = rng.normal(0, 0.001)
             for number, value, remaining in zip((1, 5), tow, (skew[0], end), strict=True):
-                values = {"tow_test": value + noise * number, "tow_mia_test": value, "gini": remaining + noise}
+                values = {"tow_test": value + noise * number, "tow_mia_test": value + noise, "gini": remaining + noise}
                 rows.append({"index": index, "contender": "neggrad-plus", "arm": arm, "round": number, **values})
     return {"rounds": rows}
 
@@ -247,8 +247,23 @@ def test_verdicts_follow_the_rows():
     config = tiny.make_config(*EXPERIMENT.small_preset.algorithms)
     as_printed = check_claims(make_rows((0.901, 0.893), (0.771, 0.890), (0.788, 0.642, 0.723)), config)
     assert [claim.verdict for claim in as_printed] == ["holds"] * 8
-    assert [round(claim.value.value, 2) for claim in as_printed] == [0.13, 0.13, 0.13, 0.12, -0.01, 0.15, 0.06, 0.08]
+    values = [0.13, 0.13, 0.127, 0.119, -0.008, 0.146, 0.065, 0.081]
+    assert [claim.value.value for claim in as_printed] == pytest.approx(values, abs=0.01)
     turned = check_claims(make_rows((0.771, 0.690), (0.901, 0.600), (0.6, 0.8, 0.7)), config)
     assert [claim.verdict for claim in turned] == ["fails"] * 8
+    # a sequence that diverged in the first round ends there, and counts in the last one too
+    rows = make_rows((0.901, 0.893), (0.771, 0.890), (0.788, 0.642, 0.723))["rounds"]
+    ended = [row for row in rows if (row["index"], row["arm"]) == (0, REFINED)]
+    rows.remove(ended[1])
+    ended[0] |= {"status": "diverged"} | dict.fromkeys(("tow_test", "tow_mia_test", "gini"), float("nan"))
+    claims = check_claims({"rounds": rows}, config)
+    [first, _, _, _, similar, *gini] = claims
+    assert first.value.value == pytest.approx(0.13 - 0.901 / 8, abs=0.005)
+    assert similar.value.value == pytest.approx(-0.008 * 7 / 8, abs=0.006)
+    assert [claim.verdict for claim in gini] == [
+        "no verdict: 1 of 16 runs diverged",
+        "holds",
+        "no verdict: 1 of 16 runs diverged",
+    ]
     single = check_claims(make_rows((0.9, 0.8), (0.8, 0.9), (0.7, 0.6, 0.65), originals=1), config)
     assert {claim.verdict for claim in single} == {"undecided"}  # one original has no interval

@@ -127,7 +127,7 @@ def test_verdicts():
     assert tiny.list_verdicts(claims, "gradient-ascent: RSU is above one go") == ["holds", "holds"]
     assert tiny.list_verdicts(claims, "RSU gains more on a class") == ["holds", "holds"]
     assert tiny.list_verdicts(claims, "nearer to the oracle's") == ["holds"]
-    assert tiny.list_verdicts(claims, "ascending risk is above descending") == ["holds"]
+    assert tiny.list_verdicts(claims, "ascending risk is above descending") == ["holds", "holds"]
     assert tiny.list_verdicts(claims, "one go is above descending") == ["fails"]
     assert tiny.list_verdicts(claims, "disjoint") == ["undecided"]
 
@@ -147,7 +147,7 @@ def test_verdicts_the_other_way():
     claims = rsu.check_claims(make_results((0.7, 0.7, 0.8), (0.7, 0.9, 0.7), 0.5), tiny.make_config("gradient-ascent"))
     assert tiny.list_verdicts(claims, "gradient-ascent: RSU is above one go") == ["undecided", "holds"]
     assert tiny.list_verdicts(claims, "RSU gains more on a class") == ["fails", "fails"]
-    assert tiny.list_verdicts(claims, "ascending risk is above descending") == ["fails"]
+    assert tiny.list_verdicts(claims, "ascending risk is above descending") == ["fails", "fails"]
     assert tiny.list_verdicts(claims, "disjoint") == ["holds"]
 
 

@@ -37,8 +37,8 @@ def test_every_variant_and_plan_is_judged(store):
         for name, variant in (
             ("salun", "rum"),
             ("salun", "rum-reversed"),
-            ("original>finetune>salun", "rum"),
-            ("salun>finetune>original", "rum-reversed"),
+            ("nothing>finetune>salun", "rum"),
+            ("salun>finetune>nothing", "rum-reversed"),
             ("automatic", "auto"),
         )
     }
@@ -72,6 +72,8 @@ def test_memorization_s_verdicts_follow_the_rows():
     assert tiny.list_verdicts(claims, "neggrad-plus: ToW is higher on low") == ["fails"]
     assert tiny.list_verdicts(claims, "salun: ToW is higher on high") == ["holds"]
     assert tiny.list_verdicts(claims, "salun: MIA on low memorization") == ["holds"]  # .4 above .05
+    # a mean of the two that draw no labels, .7 above .65, and none of the one that does
+    assert [claim.verdict for claim in claims if claim.claim.startswith("mean")] == ["holds"]
     level = make_level_rows(0.5, 0.5, finetune=0.5)
     even = memorization.check_claims({"low": level, "high": level}, tiny.make_config("finetune"))
     assert {claim.verdict for claim in even} == {"undecided"}
@@ -151,10 +153,10 @@ def make_plan_rows(swapped, costs):
     results = [
         make_union_rows("salun", rum=0.9, rum_reversed=0.85),
         make_union_rows("finetune", rum=0.9, rum_reversed=swapped),
-        make_union_rows("original>finetune>salun", rum=0.95),
-        make_union_rows("salun>finetune>original", rum_reversed=0.9),
-        make_union_rows("original>salun>finetune", rum=swapped),
-        make_union_rows("original>salun>salun", costs, rum=0.92),
+        make_union_rows("nothing>finetune>salun", rum=0.95),
+        make_union_rows("salun>finetune>nothing", rum_reversed=0.9),
+        make_union_rows("nothing>salun>finetune", rum=swapped),
+        make_union_rows("nothing>salun>salun", costs, rum=0.92),
     ]
     return {"union": [row for claim in results for row in claim["union"]]}
 
@@ -165,9 +167,9 @@ def make_plan_rows(swapped, costs):
 def test_plans_are_compared_by_order_and_by_cost(swapped, costs, expected):
     claims = rum.check_claims(make_plan_rows(swapped, costs), tiny.make_config("salun", "finetune"))
     paper_by_claim = (
-        "than nothing, SalUn, fine-tuning",
+        "than nothing>salun>finetune",
         "finetune: RUM^F has a similar ToW",
-        "SalUn reads no more examples",
+        "nothing>salun>salun reads no more examples",
     )
     assert tuple(tiny.list_verdicts(claims, words) for words in paper_by_claim) == tuple([claim] for claim in expected)
 

@@ -1,7 +1,9 @@
 """Cells and tables of trials."""
 
 import io
+import re
 
+import pytest
 from rich.console import Console
 
 from memscore.statistics.means import estimate_mean
@@ -9,7 +11,7 @@ from tests.fixtures.populations import make_population
 from unlearn.measures.epsilon import epsilon
 from unlearn.trials.prepare import TrialResults
 from unlearn.trials.request import TrialRequest
-from unlearn.trials.tables import format_mean, list_remarks, print_trials
+from unlearn.trials.tables import TABLE_COLUMNS, format_column, format_mean, list_remarks, print_trials
 
 
 def test_intervals_over_seeds():
@@ -39,16 +41,83 @@ def test_an_epsilon_that_is_none_does_not_look_like_a_number_above_its_ceiling()
 
 
 def test_a_destroyed_model_and_a_forgotten_class_in_accuracy_test_are_said():
-    usual = {"forget_set": "class:3", "beyond_its_purpose": False, "forget_accuracy_gap_original": 0.9}
+    usual = {"forget_set": "class:3", "index": 0, "beyond_its_purpose": False, "forget_accuracy_gap_original": 0.9}
     rows = [
         Row(usual, algorithm=name, retain_accuracy=value)
         for name, value in (("original", 0.99), ("oracle", 0.98), ("finetune", 0.85), ("bad-teacher", 0.12))
     ]
-    destroyed, kept = list_remarks(rows, "bad-teacher", 0)
+    destroyed, kept = list_remarks(rows, "bad-teacher")
     assert destroyed.startswith("bad-teacher destroyed what should stay: retain accuracy fell from 0.990 to 0.120")
-    assert "the forgotten class among them; --measures kept-class-accuracy" in kept
+    assert "the forgotten class among them, on which a model should be wrong; kept_class_accuracy_test" in kept
     random = [Row(row, forget_set="random of 12", retain_accuracy=0.95) for row in rows]
-    assert not list_remarks(random, "bad-teacher", 0)
+    assert not list_remarks(random, "bad-teacher")
+    # what retraining loses too is not the algorithm's fault
+    lost = [Row(row, forget_set="half", retain_accuracy=min(row["retain_accuracy"], 0.15)) for row in rows]
+    assert not list_remarks(lost, "bad-teacher")
+
+
+def make_forgetting(original, oracle, finetune, originals=1):
+    """Rows by their accuracy on the forget set."""
+    values = {"original": original, "oracle": oracle, "finetune": finetune}
+    return [
+        Row(
+            {"forget_set": "random of 12", "n_forget": 12, "status": "ok", "index": index},
+            algorithm=name,
+            forget_accuracy=value + 0.01 * index,
+            forget_accuracy_gap_original=abs(value - original),
+            retain_accuracy=1.0,
+            accuracy_test=0.9,
+            tow_test=1 - abs(value - oracle),
+        )
+        for name, value in values.items()
+        for index in range(originals)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((1.0, 0.4, 1.0), "finetune forgot nothing here: .* on 1.000 of it, and the oracle on 0.400. Defaults"),
+        ((1.0, 1.0, 1.0), "as right on the forget set as the original, and so is the oracle; where retraining changes"),
+        (
+            (1.0, 0.4, 0.2),
+            "forgot more than retraining does: it is right on 0.200 of the forget set, the oracle on 0.4",
+        ),
+    ],
+)
+def test_advice_on_what_was_forgotten_looks_at_the_oracle_first(values, words):
+    [remark] = list_remarks(make_forgetting(*values), "finetune")
+    assert re.search(words, remark)
+    assert not list_remarks(make_forgetting(1.0, 0.4, 0.5), "finetune")
+
+
+def test_a_page_says_what_each_measure_is_and_where_the_oracle_lies():
+    text = io.StringIO()
+    rows = make_forgetting(1.0, 0.4, 0.5, originals=3)
+    request = TrialRequest(store="s", algorithm="finetune")
+    print_trials(Console(file=text, width=3000), TrialResults(rows=rows, failed=[], population_values={}), request)
+    lines = [line.strip() for line in text.getvalue().splitlines()]
+    assert (
+        "forget_accuracy: share of the 12 examples to forget that the model is right on; best at the oracle's, 0.410"
+        in lines
+    )
+    assert [line for line in lines if line.startswith("mia_test: share of the 12 examples")]
+    assert [line for line in lines if line.startswith("tow_test: tug of war, the agreement with the oracle")]
+    shown = {column for columns in TABLE_COLUMNS for column in columns}
+    assert {column for column in shown if any(line.startswith(f"{column}: ") for line in lines)} == shown - {
+        "rrt_wall",
+        "rrt_examples",
+    }
+
+
+def test_a_diverged_run_is_counted_and_said():
+    rows = make_forgetting(1.0, 0.4, 0.5, originals=2)
+    nan = float("nan")
+    rows[-1] |= {"status": "diverged", "tow_test": nan, "forget_accuracy": nan, "retain_accuracy": nan}
+    assert format_column(rows[-2:], "tow_test").startswith("0.450 ±")
+    assert format_column(rows[-2:], "forget_accuracy") == "0.500 (n=1)"
+    [remark] = list_remarks(rows, "finetune")
+    assert remark.startswith("1 of 2 runs of finetune diverged; they count 0 in tow and tow_mia")
 
 
 class Row(dict):

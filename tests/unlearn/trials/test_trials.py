@@ -14,6 +14,7 @@ from memscore.monitoring.status import TrialsStatus, compute_bank_status
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import OriginalJob, compute_job_key, run_job
 from memscore.pipeline.runner import estimate
+from memscore.store.json_records import read_record
 from memscore.store.store import Store
 from memscore.store.trial_files import list_trials
 from memscore.store.verify import verify
@@ -279,7 +280,19 @@ def test_a_bank_without_validation_has_no_column_of_it(tmp_path):
     assert row["tow_test"] > 0
 
 
-def test_measures_of_many_models(bank):
+def test_trials_that_forget_whole_classes_have_the_accuracy_on_those_that_stay(bank):
+    request = TrialRequest(store=bank.store.url, forget="class:3", algorithm="original", seeds=1)
+    rows = prepare_trials(request).run(InOrder(), "cpu").rows
+    assert all(row["kept_class_accuracy_test"] > row["accuracy_test"] for row in rows if row["algorithm"] == ORACLE)
+    assert all(row["kept_class_accuracy_test"] > 0 for row in rows)
+
+
+def find_populations(store):
+    """Paths of the records of populations."""
+    return [f"trials/{name}" for name in store.folder.names("trials") if name.endswith("-population.json")]
+
+
+def test_measures_of_many_models(bank, monkeypatch):
     request = TrialRequest(
         store=bank.store.url,
         forget="random",
@@ -289,9 +302,28 @@ def test_measures_of_many_models(bank):
         seeds=8,
         measures=("klom", "u-lira", "epsilon"),
     )
-    values = prepare_trials(request).run(InOrder(), "cpu").population_values
-    assert values["u_lira_n"] == 8
+    first = replace(request, measures=("klom",))
+    values = prepare_trials(first).run(InOrder(), "cpu").population_values
     assert values["klom_forget_mean"] >= 0
+    # one record of the population, to which another command adds, and which the same one reads
+    [path] = find_populations(bank.store)
+    record = read_record(bank.store.folder, path)
+    assert list(record["measures"]) == ["klom"]
+    assert record["population"]["algorithm"] == "finetune"
+    assert record["population"]["originals"] == list(range(8))
+    both = prepare_trials(request).run(InOrder(), "cpu").population_values
+    assert both["u_lira_n"] == 8
+    assert values.items() <= both.items()
+    assert find_populations(bank.store) == [path]
+    with monkeypatch.context() as patch:
+        patch.setattr("unlearn.trials.populations.compute_population_measures", None)
+        read = prepare_trials(request).run(InOrder(), "cpu").population_values
+    np.testing.assert_equal(read, both)
+    assert list(read) == list(both)
+    other = prepare_trials(replace(request, set=("epochs=2",))).run(InOrder(), "cpu").population_values
+    assert other["klom_forget_mean"] != both["klom_forget_mean"]
+    assert len(find_populations(bank.store)) == 2
+    assert not [name for name in list_trials(bank.store) if "population" in name]
     with pytest.raises(ValueError, match="--seeds 7: u-lira, epsilon, klom compare many models; use 8 or more"):
         prepare_trials(replace(request, seeds=7))
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from unlearn.meta.rsu import RsuSchedule
+from unlearn.trials.config import ORIGINAL
 from unlearn.tuning import methods
 from unlearn.tuning.config import SweepConfig
-from unlearn.tuning.methods import CENTROID, ORIGINAL
+from unlearn.tuning.methods import CENTROID
 
 SCORES = ("memorization_k0.500", CENTROID)
 
@@ -79,7 +80,7 @@ def test_a_reversed_plan_keeps_each_algorithm_with_its_part():
     up, down = build_methods(
         variants=("rum", "rum-reversed"), plans=("nothing>finetune>salun",), scores=SCORES[:1], parts=3
     )
-    assert (up.name, down.name) == ("original>finetune>salun", "salun>finetune>original")
+    assert (up.name, down.name) == ("nothing>finetune>salun", "salun>finetune>nothing")
     assert split_parts(up, values) == [((ORIGINAL,), (1, 3)), (("finetune",), (2, 5)), (("salun",), (0, 4))]
     assert split_parts(down, values) == split_parts(up, values)[::-1]
 

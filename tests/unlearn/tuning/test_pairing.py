@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
+from memscore.statistics.claims import judge_claim
 from unlearn.tuning.results import (
     average_by_original,
+    estimate_column,
     group_by_method,
+    mean_or_minus_infinity,
     paired_difference,
     paired_mean_difference,
     select_last_step,
@@ -46,9 +49,41 @@ def test_one_original_has_a_value_and_no_interval():
     assert math.isnan(found.lo)
 
 
-def test_a_diverged_run_counts_for_neither_side():
+def test_an_undefined_value_counts_for_neither_side():
     found = paired_difference(rows({0: 0.5, 1: float("nan"), 2: 0.7}), rows({0: 0.4, 1: 0.1, 2: 0.5}), "tow")
     assert found.value == pytest.approx(0.15)
+
+
+def make_diverged_rows():
+    """Two methods on three originals, one run of which diverged."""
+    nan = float("nan")
+    made = {
+        name: [
+            {"index": i, "contender": name, "status": "ok", "tow_test": tow, "tow_mia_test": tow, "mia_test_gap": tow}
+            for i, tow in enumerate(tows)
+        ]
+        for name, tows in (("stable", (0.4, 0.5, 0.6)), ("wild", (0.9, nan, 0.8)))
+    }
+    made["wild"][1] |= {"status": "diverged"}
+    return made["stable"], made["wild"]
+
+
+@pytest.mark.parametrize("column", ["tow_test", "tow_mia_test"])
+def test_a_diverged_run_counts_as_a_tuning_counts_it(column):
+    stable, wild = make_diverged_rows()
+    found = paired_difference(wild, stable, column)
+    assert (found.value, found.n, found.left_out) == (pytest.approx((0.5 - 0.5 + 0.2) / 3), 3, "")
+    assert estimate_column(wild, column).value == pytest.approx(1.7 / 3)
+    assert mean_or_minus_infinity(wild, column) == pytest.approx(1.7 / 3)
+
+
+def test_a_diverged_run_without_a_worst_value_is_said():
+    stable, wild = make_diverged_rows()
+    found = paired_difference(wild, stable, "mia_test_gap")
+    assert (found.n, found.left_out) == (2, "1 of 6 runs diverged")
+    # one on an original that the other has not is no part of the comparison
+    assert paired_difference(wild, [stable[0], stable[2]], "mia_test_gap").left_out == ""
+    assert judge_claim("", "", found, family="one").verdict == "no verdict: 1 of 6 runs diverged"
 
 
 def test_rows_of_one_original_are_averaged_and_an_undefined_one_makes_it_undefined():

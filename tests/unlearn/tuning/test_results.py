@@ -44,7 +44,9 @@ def make_judged_rows(name, variant, select, tows, *, level=1, levels=1, status="
             "index": index,
             "status": status,
             "tow_test": tow,
-            "forget_accuracy": 0.5,
+            "forget_accuracy": 0.5 + 0.01 * index,
+            "retain_accuracy": 1.0,
+            "accuracy_test": 0.9,
             "mia_test_gap": 0.1,
             "rrt_examples": 0.2,
         }
@@ -122,7 +124,9 @@ def test_automatic_rum_is_held_against_the_best_fixed_plan_of_the_same_selection
 def test_a_plan_that_always_diverged_is_not_the_best_one():
     diverged = make_judged_rows("scrub", "vanilla", "oracle", [math.nan] * 3, status="diverged")
     assert compare_automatic([*diverged, *ROWS])[0][2] == ("finetune", "vanilla")
-    assert mean_or_minus_infinity(diverged, "tow_test") == -math.inf
+    assert mean_or_minus_infinity(diverged, "tow_test") == 0
+    assert mean_or_minus_infinity(diverged, "mia_test_gap") == pytest.approx(0.1)
+    assert mean_or_minus_infinity([], "tow_test") == -math.inf
 
 
 def test_the_table_has_the_oracle_on_top_the_original_beneath_and_the_best_first():
@@ -134,6 +138,10 @@ def test_the_table_has_the_oracle_on_top_the_original_beneath_and_the_best_first
     assert "+0.200 [-0.048, +0.448]" in output
     assert "every trial and what was chosen: here" in output
     assert "auto mine by oracle: finetune, after 2 configurations, 3 s; finetune vanilla, the best fixed plan" in output
+    assert "above it (picked on these rows, which flatters it)" in output
+    assert "this forget set is unable to tell" not in output
+    assert "doing nothing has a tow_test of 0.400, a second oracle 0.987" in output
+    assert " diverged" not in output
     assert code == 0
 
 
@@ -175,8 +183,10 @@ def test_what_ended_early_failed_or_diverged_is_said_and_is_the_exit_code():
     diverged = make_judged_rows("finetune", "vanilla", "oracle", [math.nan], status="diverged")
     code, output = print_and_capture(make_result(make_state(VANILLA), rows=[*ROWS[:6], *diverged]))
     assert code == 1
-    line = "finetune vanilla, chosen by oracle: 1 of 1 judged runs diverged, and its means are of the others"
+    line = "finetune vanilla, chosen by oracle: 1 of 1 judged runs diverged; they count 0 in tow and tow_mia, and its"
     assert line in output
+    cells, *_ = [line.split() for line in output.splitlines() if line.split()[:1] == ["finetune"]]
+    assert cells[:6] == ["finetune", "vanilla", "oracle", "1", "1", "0.000"]
     code, output = print_and_capture(
         make_result(make_state(VANILLA, end_reason="x"), rows=ROWS[:6], tuning_rows=diverged)
     )
@@ -218,6 +228,8 @@ def test_everything_is_on_file(open_store):
     assert method["objective"] == [0.5]
     assert (method["attempts"], method["runs"], method["tuning_s"]) == (2, 2, 3.0)
     assert record["notes"] == ["mind this"]
+    assert record["second_oracle"]["tells_apart"]
+    assert record["populations"] == []
     assert record["judged_on"] == {"forget_set": "mine", "n": 3}
     [regret] = record["regret"]
     assert regret["of"] == ["finetune", "vanilla"]

@@ -12,7 +12,7 @@ from memscore.store.store import Store
 from tests.fixtures.sweeps import SCORE, RecordingSearch, make_config, run_sweep
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn.algorithms.gradient_ascent import GradientAscentConfig
-from unlearn.tuning.methods import ORIGINAL
+from unlearn.trials.config import ORIGINAL
 from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import select_rows
 

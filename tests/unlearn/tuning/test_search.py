@@ -94,6 +94,11 @@ def test_what_diverged_everywhere_or_is_undefined_is_not_taken():
     )
     assert select_config([diverged_result, half, unknown], "oracle") is unknown
     assert select_config([diverged_result, half, unknown], "blind") is half
+    # half of its runs, or more: only where there is no other
+    other, few = make_result(0.1, 0.05), make_result(0.2, 0.2, diverged=1, runs=4)
+    assert select_config([half, other], "oracle") is select_config([half, other], "blind") is other
+    assert select_config([half, other, few], "oracle") is few
+    assert select_config([half, diverged_result], "oracle") is half
     assert select_config([diverged_result], "oracle") is None
     assert select_config([], "blind") is None
 
