@@ -50,8 +50,8 @@ MEANINGS = {
 }
 """Column -> what it is; where no best value is said, that is the oracle's."""
 COSTS_MEANING = (
-    "wall_s: seconds of the algorithm; rrt: over retraining, in seconds and in examples read; steps: of the optimizer; less "
-    "is cheaper"
+    "wall_s: seconds of the algorithm; rrt: over retraining, in seconds and in examples read; steps: of the optimizer; "
+    "less is cheaper"
 )
 MIN_ACCURACY_CHANGE = 0.005
 """Change of the forget accuracy below which nothing was forgotten."""
