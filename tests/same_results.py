@@ -48,7 +48,7 @@ SHOWN_FOR_A_FILE = 12
 SHOWN_FOR_A_GROUP = 150
 
 SERIAL = "--pool serial --device cpu"
-ONE_SEED = f"--tune-seeds 1 --seeds 1 {SERIAL}"
+ONE_SEED = f"--tunings 1 --tune-seeds 1 --seeds 1 {SERIAL}"
 BANK = (
     "--data digits --train-limit 200 --validation 0.2 --label-noise 0.05 --epochs 8 --batch 20 --lr 0.1 --augment flip "
     f"--originals 2 --seed 7 {SERIAL} --store store"

@@ -206,6 +206,7 @@ def _solve_ridge(products: np.ndarray) -> np.ndarray:
     mean, target = products[6, :6] / total, products[6, 7] / total
     covariance = products[:6, :6] / total - np.outer(mean, mean)
     # a statistic that is equal for all examples tells nothing, and gets the coefficient 0
+    # standardized, so that one penalty suits statistics of different spread
     scale = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
     right = (products[:6, 7] / total - mean * target) / scale
     slopes = np.linalg.solve(covariance / np.outer(scale, scale) + RIDGE * np.eye(6), right) / scale
@@ -286,6 +287,7 @@ def _compute_regressors(columns: Columns, weights: np.ndarray) -> np.ndarray:
 
 def _compute_jackknife_variance(values: np.ndarray) -> np.ndarray:
     """Compute the jackknife's variance from the values without each group, [G, n]."""
+    # (G - 1) / G times the sum of squares, which is (G - 1) times NumPy's variance
     groups = len(values)
     variance: np.ndarray = (groups - 1) * np.var(values.astype(np.float64), axis=0)
     return variance

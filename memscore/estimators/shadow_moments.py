@@ -183,6 +183,7 @@ def _leave_out_target(
     # moments of the side less those of what is left out; relative to the centre, since squares of large confidences
     # would cancel
     count, centre, squares, deviation = compute_moments(phi, mask)
+    # two groups of targets, non-members and members of the side, whose numbers of shadows differ by one
     n = np.stack([count, count]).astype(np.float64)
     n[member_row] -= 1
     mean = deviation / -groups.expand(np.maximum(n, 1))
@@ -193,6 +194,7 @@ def _leave_out_target(
 
 def _drop(moments: SideMoments, dropped: np.ndarray, drop: np.ndarray) -> SideMoments:
     """Leave out one more model, whose deviation is `dropped`, 0 for a target that keeps all; drop is bool [G, n]."""
+    # In place and in this order: each array of [T, n] that is not made saves a pass through memory.
     n = np.maximum(moments.n - drop, 0)
     total = moments.groups.expand(moments.n) * moments.mean
     spread = total * moments.mean

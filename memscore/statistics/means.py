@@ -60,6 +60,7 @@ def estimate_mean(
     conditional = clusters is not None and len(groups) == 1
     if conditional:
         groups = dict(enumerate([value] for value in next(iter(groups.values()))))
+    # Clusters count alike, whatever their sizes: their means are what is drawn anew in a repetition.
     means = np.array([np.mean(group) for group in groups.values()])
     n = sum(len(group) for group in groups.values())
     mean = float(means.mean()) if n else float("nan")

@@ -52,6 +52,7 @@ def draw_design(space: Mapping[str, Domain], n: int, seed: int, stream: str) -> 
 
 def draw_recurrence(n: int, dimensions: int, rng: np.random.Generator) -> np.ndarray:
     """Draw n points of an additive recurrence in the unit cube, from a random start; float [n, dimensions]."""
+    # The fixed point of g = (1 + g)^(1 / (d + 1)): the golden ratio for one dimension.
     root = 2.0
     for _ in range(60):
         root = (1 + root) ** (1 / (dimensions + 1))
@@ -65,12 +66,9 @@ def propose(
 ) -> Values | None:
     """Propose the next configuration of a search; None where every value of a finite space has a result.
 
-    Args:
-        space: the domain of each parameter.
-        results: configurations and their objectives, higher is better; one that is not finite counts as the lowest.
-        seed: of all draws.
-        stream: name of the search's random stream.
+    `results` are configurations with their objectives, higher is better; one that is not finite counts as the lowest.
     """
+    # The number of results is part of the seed, so that a search that continues goes on with the draw it stopped at.
     rng = generator(seed, "search-refinement", stream, len(results))
     tried = {repr(values) for values, _ in results}
     points = [from_unit(space, point) for point in draw_candidates(space, results, rng)]
@@ -82,10 +80,12 @@ def propose(
         # Nothing distinguishes the results, so nothing tells where to look.
         return candidates[0]
     objectives = np.array([objective if np.isfinite(objective) else min(finite) for _, objective in results])
+    # The process expects results of mean 0 and variance 1, and returns to that mean far from all of them.
     objectives = (objectives - objectives.mean()) / objectives.std()
     process = GaussianProcessRegressor(Matern(LENGTH_SCALE, nu=2.5), alpha=NOISE**2, optimizer=None)
     process.fit(np.array([encode(space, values) for values, _ in results]), objectives)
     mean, sd = process.predict(np.array([encode(space, values) for values in candidates]), return_std=True)
+    # Of a normal prediction above the best result; beside a result its spread is nearly 0, which would divide.
     gain = mean - objectives.max()
     sd = np.maximum(sd, 1e-9)
     expected_improvement = gain * norm.cdf(gain / sd) + sd * norm.pdf(gain / sd)
@@ -96,6 +96,7 @@ def draw_candidates(
     space: Mapping[str, Domain], results: Sequence[tuple[Values, float]], rng: np.random.Generator
 ) -> np.ndarray:
     """Draw points of the unit cube: evenly spread ones, and normal draws around the best result."""
+    # Everywhere, since the optimum may be where nothing was tried, and close to the best, where it is most often.
     points = [draw_recurrence(N_CANDIDATES, len(space), rng)]
     finite = [(objective, values) for values, objective in results if np.isfinite(objective)]
     if finite:
@@ -136,6 +137,7 @@ def _convert_from_unit(domain: Domain, share: float) -> Any:
     if isinstance(domain, Choice):
         return domain.values[min(int(share * len(domain.values)), len(domain.values) - 1)]
     if isinstance(domain, Integer):
+        # Every integer has an equal share of [0, 1).
         return min(domain.low + int(share * (domain.high - domain.low + 1)), domain.high)
     if isinstance(domain, LogUniform):
         return float(np.exp(np.log(domain.low) + share * np.log(domain.high / domain.low)))

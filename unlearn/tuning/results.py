@@ -76,6 +76,7 @@ def describe_left_out(rows: Sequence[Row], column: str) -> str:
 
 def find_tunings(rows: Sequence[Row], indices: Sequence[int]) -> list[int] | None:
     """Find the tuning of each original, by rows of all methods; None where no method was tuned."""
+    # Every original belongs to one tuning, whichever method it judges; rows of the oracle do not say which.
     tuning_by_index = {row["index"]: row["tuning"] for row in rows if row.get("tuning", UNTUNED) != UNTUNED}
     return [tuning_by_index.get(index, UNTUNED) for index in indices] if tuning_by_index else None
 

@@ -441,6 +441,7 @@ class Sweep:
                 planned.append((trial, identity_columns(reference, 0, "", 0, 0)))
         for state in (state for state in states if not state.end_reason):
             for index in self.config.get_judged_originals(draws_labels=state.method.draws_labels):
+                # A choice is judged on the originals of its tuning, and what was not chosen on all.
                 if state.tuning not in {UNTUNED, self.config.find_tuning(index)}:
                     continue
                 parts = self.split(state.method, forget, index)

@@ -348,7 +348,7 @@ def run_searches(
         progress(done, max(done, total), f"{request.name} {format_values(values)}: {outcome}")
 
     def evaluate(requests: Sequence[Search], sampler: Literal["random", "tpe"]) -> None:
-        """Evaluate what is missing; each result is stored by the worker, so an interrupted search resumes here."""
+        # Each result is stored by the worker that makes it, so an interrupted search resumes here.
         nonlocal done
         done += sum(len(request.evaluated) for request in requests)
         if missing := [request for request in requests if len(request.evaluated) < request.budget]:
@@ -366,6 +366,7 @@ def run_searches(
             key: plan_configs(search, requests[folders[key]], config, plans[key], results[folders[key]], backend)
             for key, search in searches.items()
         }
+        # One evaluation serves all searches of a folder that plan it.
         merged: dict[str, dict[str, Values]] = {}
         for key, batch in batches.items():
             plans[key] += batch
@@ -411,6 +412,7 @@ def plan_configs(
         return list({hash_record(values): values for values in (search.defaults, *drawn)}.values())
     if not search.space or len(planned) >= request.budget:
         return []
+    # Only the search's own plan, not what others evaluated in the same folder: the plan must not depend on them.
     objectives = {hash_record(result["values"]): result[OBJECTIVE[search.guide]] for result in results}
     history = [(values, objectives.get(hash_record(values), float("nan"))) for values in planned]
     proposal = propose(search.space, history, config.seed, search.stream)

@@ -32,6 +32,7 @@ def select_tuning_sets(
     """
     if config.tunings == 1 or config.tune_forget:
         return [select_tuning_set(config, context, judged_set, embeddings)] * config.tunings
+    # All tunings leave out the same share, so that none of them has a milder set than another.
     for share in LEFT_OUT_SHARES:
         try:
             return [
@@ -97,6 +98,7 @@ def select_tuning_set(
 
 def draw_left_out(seed: int, tuning: int, share: float, n: int) -> tuple[int, ...]:
     """Draw the rows that a tuning does not select from: each of n with this probability."""
+    # Each row by itself, not a fixed number of them: a row's draw does not depend on the size of the data set.
     drawn = generator(seed, "tuning-set", index=tuning).random(n) < share
     return tuple(np.flatnonzero(drawn).tolist())
 

@@ -33,8 +33,8 @@ FLAGS = {
     "unlearn.trial": "--algorithm finetune --forget random --size 12 --seeds 8 --set epochs=1 --measures klom "
     f"{SERIAL}",
     "unlearn.sweep": "--forget random --size 12 --budget 2 --algorithms finetune --set finetune.epochs=1 --dynamics "
-    f"--variants vanilla shuffle --parts 2 --tune-seeds 1 --seeds 1 --name searched {SERIAL}",
-    "unlearn.experiment": f"--size 12 --budget 1 --tune-seeds 1 --seeds 1 {SERIAL}",
+    f"--variants vanilla shuffle --parts 2 --tunings 1 --tune-seeds 1 --seeds 1 --name searched {SERIAL}",
+    "unlearn.experiment": f"--size 12 --budget 1 --tunings 1 --tune-seeds 1 --seeds 1 {SERIAL}",
 }
 """Command -> the flags that the store is filled with, which the advice leaves to the user."""
 SCENARIO = f"--algorithm finetune --forget canaries --size 20 --seeds 1 --set epochs=1 {SERIAL}"

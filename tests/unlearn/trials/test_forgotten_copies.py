@@ -65,13 +65,17 @@ def test_a_larger_lr_is_no_advice_where_copies_explain_what_was_not_forgotten(fo
         {
             "algorithm": name,
             "forget_set": "ids",
+            "index": 0,
+            "status": "ok",
+            "forget_accuracy": 0.9 - change,
             "forget_accuracy_gap_original": change,
             "retain_accuracy": 1.0,
+            "accuracy_test": 0.9,
             "beyond_its_purpose": False,
         }
         for name, change in changes.items()
     ]
-    text = " ".join(list_remarks(rows, "finetune", 0, find_retained_copies(COPIES, forget)))
+    text = " ".join(list_remarks(rows, "finetune", find_retained_copies(COPIES, forget)))
     assert ("larger lr" in text) == advises
     assert ("that is no failure" in text) != advises
 
@@ -119,7 +123,9 @@ def test_a_trial_names_the_copies_that_stay_and_can_forget_them_too(folder, caps
 
 
 def test_a_sweep_names_them_too_and_is_another_sweep_with_copies(folder, capsys):
-    words = "--algorithms finetune --set finetune.epochs=1 --budget 1 --tune-seeds 1 --seeds 1 --select oracle "
+    words = (
+        "--algorithms finetune --set finetune.epochs=1 --tunings 1 --budget 1 --tune-seeds 1 --seeds 1 --select oracle "
+    )
     words += "--variants vanilla"
     assert sweep.main(make_words(folder, words)) == 0
     page = capsys.readouterr().out
