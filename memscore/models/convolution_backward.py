@@ -40,8 +40,8 @@ def spread_gradient(
                 if not first:
                     dead = code.compare("==", positions, code.fill(DEAD, lanes, INT))
                     bias.set([total + code.select(dead, zero, value) for total in bias])
-                # Of the four parts of a window one at most has a lane that is not 0. Three of four products add 0, which
-                # is still faster than a branch for each lane.
+                # In each lane three of the four parts are 0. Products with them are still faster than a branch for
+                # each lane.
                 new = list(totals)
                 for number, (u, v, k) in enumerate(own):
                     for position, part in enumerate(parts):

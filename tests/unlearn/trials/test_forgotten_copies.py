@@ -55,7 +55,8 @@ def test_a_forget_set_is_completed_by_all_its_copies():
         ((0,), 0.3, False),  # and where it does not, that is chance: a copy of the same label stays
         ((0, 3), 0.0, False),
         ((0, 3), 0.3, True),  # retraining forgot the example without a copy
-        ((3, 7), 0.0, True),  # no copy explains anything
+        ((3, 7), 0.0, False),  # no copy explains it, but retraining forgot nothing either
+        ((3, 7), 0.3, True),
         ((5,), 0.3, True),  # the copy that stays has another label
     ],
 )
