@@ -8,6 +8,7 @@ from unlearn.tuning.methods import VARIANTS
 
 VARIANT_MEANINGS = {
     "vanilla": "the algorithm on the whole forget set",
+    "vanilla-long": "as vanilla with as many times the epochs as there are --parts: the cost of refinement without it",
     "shuffle": "the algorithm on random parts, one after the other",
     "rum": "on parts refined by a score, from the lowest to the highest (RUM)",
     "rsu": "in rounds of ascending risk (RSU)",

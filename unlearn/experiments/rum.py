@@ -21,13 +21,15 @@ from unlearn.experiments.plots import render_points
 from unlearn.experiments.questions import QUESTIONS
 from unlearn.trials.config import Row
 from unlearn.tuning.config import SweepConfig
-from unlearn.tuning.methods import AUTOMATIC, name_variant_by_score
+from unlearn.tuning.methods import AUTOMATIC, LONG, has_epochs, name_variant_by_score
 from unlearn.tuning.results import paired_difference, paired_mean_difference, select_last_step, select_rows
 
 ALGORITHMS = ("finetune", "l1-sparse", "neggrad-plus", "salun", "random-label")
 PAPER_PLAN, SWAPPED_PLAN, SALUN_PLAN = "nothing>finetune>salun", "nothing>salun>finetune", "nothing>salun>salun"
 PLANS = (PAPER_PLAN, SWAPPED_PLAN, SALUN_PLAN)
-VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "auto", "auto-reversed")
+PARTS = 3
+"""Of the union, which RUM^F forgets one after the other."""
+VARIANTS = ("vanilla", LONG, "shuffle", "rum", "rum-reversed", "auto", "auto-reversed")
 PAPER_TOW = {  # vanilla, shuffle, RUM^F on CIFAR-10
     "finetune": (0.849, 0.712, 0.937),
     "l1-sparse": (0.794, 0.716, 0.900),
@@ -43,7 +45,7 @@ SelectRows = Callable[[str, str], list[Row]]
 
 def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
     """Configure one sweep over the union."""
-    options = {"variants": VARIANTS, "plans": PLANS, "scores": (config.score,)}
+    options = {"variants": VARIANTS, "plans": PLANS, "scores": (config.score,), "parts": PARTS}
     return {UNION: config.make_sweep_config(f"{config.score}:union", **options)}
 
 
@@ -87,6 +89,30 @@ def check_refinement(select: SelectRows, names: Sequence[str]) -> list[Claim]:
                 family="vanilla against shuffle",
             ),
         ]
+    # Refinement takes as many times the epochs as there are parts, which no paper controls for.
+    with_epochs = [name for name in names if has_epochs(name) and select(name, LONG)]
+    claims += [
+        judge_claim(
+            f"{name}: RUM^F has a higher ToW than vanilla with {PARTS} times the epochs",
+            "not in the paper",
+            paired_difference(select(name, "rum"), select(name, LONG), "tow_test"),
+            family="RUM^F against vanilla of equal cost",
+        )
+        for name in with_epochs
+    ]
+    if len(with_epochs) > 1:
+        claims.append(
+            judge_claim(
+                f"RUM^F has a higher ToW than vanilla with {PARTS} times the epochs, mean",
+                "not in the paper",
+                paired_mean_difference(
+                    [select(name, "rum") for name in with_epochs],
+                    [select(name, LONG) for name in with_epochs],
+                    "tow_test",
+                ),
+                family="RUM^F against vanilla of equal cost, mean",
+            )
+        )
     in_paper = [name for name in names if name in PAPER_TOW]
     if in_paper:
         means = dict(

@@ -47,7 +47,7 @@ def limit_forget_batch(batch: int, n_forget: int) -> int:
     return min(batch, -(-n_forget // FORGET_STEPS))
 
 
-def resolve_steps(config: Any, n_retain: int, n_forget: int, recipe: Recipe, rounds: int = 1) -> Any:
+def resolve_steps(config: Any, n_retain: int, n_forget: int, recipe: Recipe, rounds: int = 1, times: int = 1) -> Any:
     """Fill in the epochs and the batch that a config leaves to the data, and what it derives from them.
 
     Args:
@@ -57,6 +57,7 @@ def resolve_steps(config: Any, n_retain: int, n_forget: int, recipe: Recipe, rou
         n_forget: |F|.
         recipe: the bank's.
         rounds: T, among which the epochs are divided, rounded up.
+        times: by which the epochs are multiplied before.
 
     Returns:
         The config with numbers; the same one where it has all of them.
@@ -80,6 +81,8 @@ def resolve_steps(config: Any, n_retain: int, n_forget: int, recipe: Recipe, rou
             epochs *= min(share, max(1.0, RETAIN_STEPS / -(-n_retain // batch)))
         changes["epochs"] = epochs = max(getattr(config, "MIN_EPOCHS", 1), round(epochs))
     # After the numbers are known: a round of RSU has its share of the epochs, whoever gave them.
+    if times > 1 and epochs is not None:
+        changes["epochs"] = epochs = epochs * times
     if rounds > 1:
         changes["epochs"] = max(getattr(config, "MIN_EPOCHS", 1), -(-epochs // rounds))
     # A config without epochs, as SSD's, has nothing to put them in.

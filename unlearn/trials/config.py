@@ -67,6 +67,7 @@ class TrialConfig:
         before: the earlier steps of a sequence whose last step is the algorithm; `forget` is the union of all parts.
         part: rows that the algorithm forgets at the end of a sequence; () for all of `forget`.
         rounds: RSU schedule by which the algorithm is repeated over growing parts; None to run it once over all.
+        times: by which the epochs of the algorithm, given or not, are multiplied.
         judged: rows on which forgetting is measured, if they are not all of `forget`.
         save_model: whether theta_u and its predictions for every example are stored; not part of the row's key.
         save_checkpoints: whether the models after earlier steps are stored, so that other trials resume from them.
@@ -89,6 +90,7 @@ class TrialConfig:
     before: tuple[Step, ...] = ()
     part: tuple[int, ...] = ()
     rounds: RsuSchedule | None = None
+    times: int = 1
     judged: tuple[int, ...] = ()
     save_model: bool = False
     save_checkpoints: bool = False
@@ -120,6 +122,7 @@ class TrialConfig:
             # () where the step forgets everything: so a prefix of one step has the key of the plain trial.
             part=() if last.rows == forgotten else last.rows,
             rounds=None,
+            times=1,
             judged=(),
         )
 
@@ -151,8 +154,9 @@ def resolve_configs(
         # What earlier parts forgot is in no later retain set, and parts may repeat an example.
         forgotten.update(step.rows)
         config = build_algorithm_config(get_algorithm(step.algorithm), dict(step.params), architecture)
-        n_rounds = rounds if number == len(trial.steps) else 1
-        configs.append(resolve_steps(config, n_train - len(forgotten), len(step.rows), recipe, n_rounds))
+        is_last = number == len(trial.steps)
+        n_rounds, times = (rounds, trial.times) if is_last else (1, 1)
+        configs.append(resolve_steps(config, n_train - len(forgotten), len(step.rows), recipe, n_rounds, times))
     return configs
 
 

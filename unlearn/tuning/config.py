@@ -32,7 +32,7 @@ class SweepConfig:
         with_copies: forget the exact copies of these examples in the training set too.
         algorithms: the algorithms to compare, in every variant, or module:function; together the candidates of auto;
             `unlearn list algorithms` lists all.
-        variants: vanilla, shuffle, rum, rum-reversed, rsu, rsu-reversed, auto, auto-reversed.
+        variants: vanilla, vanilla-long, shuffle, rum, rum-reversed, rsu, rsu-reversed, auto, auto-reversed.
         plans: an algorithm for each part, from the lowest score to the highest, as "nothing>finetune>salun".
         scores: what rum, auto and plans refine by: scores of the store, or centroid (default: memorization_k0.700, else
             memorization_k0.500, else the only memorization_k*).

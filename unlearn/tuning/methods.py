@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,9 @@ from unlearn.trials.config import ORIGINAL, Params, format_plan, get_paper_param
 from unlearn.tuning.added_parameters import check_added
 from unlearn.tuning.config import SweepConfig, TuningMode
 
-VARIANTS = ("vanilla", "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
+LONG = "vanilla-long"
+"""On the whole forget set with as many times the epochs as there are parts: what refinement costs, without it."""
+VARIANTS = ("vanilla", LONG, "shuffle", "rum", "rum-reversed", "rsu", "rsu-reversed", "auto", "auto-reversed")
 AUTOMATIC = "automatic"
 CENTROID = "centroid"
 """In place of a score's name: the distance to the mean of theta_o's embeddings."""
@@ -34,6 +36,7 @@ class Method:
         partition: how the forget set is partitioned.
         rounds: the schedule of RSU.
         risk: score of the store by which RSU ranks; None for theta_o's loss.
+        times: by which the epochs of the algorithm are multiplied.
         automatic: whether the sweep chooses an algorithm for each part among `plan`.
         tuning: "steps": the parameters of each part in turn, against the oracle of the parts forgotten so far; "joint":
             those of all parts at once, against the last oracle; "defaults": none.
@@ -45,6 +48,7 @@ class Method:
     partition: Partition = field(default_factory=Partition)
     rounds: RsuSchedule | None = None
     risk: str | None = None
+    times: int = 1
     automatic: bool = False
     tuning: TuningMode = "steps"
     fixed: tuple[tuple[str, Params], ...] = ()
@@ -149,6 +153,10 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
         for name in algorithms:
             if kind == "vanilla":
                 methods.append(make_method(plan=(name,), variant=variant))
+            elif kind == LONG:
+                # Without epochs there is nothing to multiply, and the method would be vanilla.
+                if has_epochs(name):
+                    methods.append(make_method(plan=(name,), variant=variant, times=k))
             elif kind == "shuffle":
                 methods.append(make_method(plan=(name,), variant=variant, partition=Partition(kind="shuffle", k=k)))
             elif kind == "rum":
@@ -182,6 +190,11 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
         )
     # What was requested twice is compared once.
     return list(dict.fromkeys(methods))
+
+
+def has_epochs(algorithm: str) -> bool:
+    """Report whether an algorithm passes over its data in epochs."""
+    return any(option.name == "epochs" for option in fields(get_algorithm(algorithm).config))  # type: ignore[arg-type]
 
 
 def parse_fixed_params(settings: Sequence[str], architecture: str) -> dict[str, dict[str, Any]]:

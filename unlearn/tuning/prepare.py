@@ -26,7 +26,7 @@ from unlearn.trials.setup import (
 )
 from unlearn.tuning.config import DEFAULT_VARIANTS, SweepConfig
 from unlearn.tuning.dry_run import SweepCounts, count_sweep
-from unlearn.tuning.methods import CENTROID, Method, build_methods
+from unlearn.tuning.methods import CENTROID, LONG, Method, build_methods
 from unlearn.tuning.populations import measure_populations
 from unlearn.tuning.refinement import count_design
 from unlearn.tuning.results import claim_sweep_folder, resolve_sweep_folder, write_sweep
@@ -240,6 +240,7 @@ def check_options_used(config: SweepConfig) -> None:
     kinds = {variant.removesuffix("-reversed") for variant in config.variants}
     refines = bool(kinds & {"rum", "auto"} or config.plans)
     partitions, searches = refines or "shuffle" in kinds, config.tuning != "defaults"
+    has_parts = partitions or LONG in kinds
     selects_by_score = config.forget is None or find_score_name(config.forget) or find_score_name(config.tune_forget)
     reads_scores = selects_by_score or config.risk is not None or (refines and set(config.scores) != {CENTROID})
     refining, partitioning = (
@@ -249,7 +250,8 @@ def check_options_used(config: SweepConfig) -> None:
     # (options, whether they have an effect, why not).
     rules = (
         (("scores", "rule"), refines, f"no method {refining}"),
-        (("parts", "dynamics"), partitions, f"no method {partitioning}rum or shuffle, or --plans"),
+        (("parts",), has_parts, f"no method {partitioning}rum or shuffle, or --plans"),
+        (("dynamics",), partitions, f"no method {partitioning}rum or shuffle, or --plans"),
         (("tuning",), partitions or not searches, f"no method {partitioning}rum or shuffle, or --plans"),
         (RSU_OPTIONS, "rsu" in kinds, "no method has rounds; add --variants rsu"),
         (("sampler",), searches, "no parameter is searched; use another --tuning"),

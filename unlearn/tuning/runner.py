@@ -287,6 +287,7 @@ class Sweep:
             part=rows[-1] if before else (),
             before=before,
             rounds=method.build_schedule(rows[-1], self.read_score),
+            times=method.times,
             seed=self.config.seed,
             device=self.device,
             variant=method.variant,

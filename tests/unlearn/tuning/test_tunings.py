@@ -1,5 +1,6 @@
 """Several tunings of one sweep: what each draws, chooses on and is judged on, and what an interval over them is."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -144,3 +145,26 @@ def test_classes_of_each_tuning_follow_those_before(store):
     sets = select_tuning_sets(sweep.config, sweep.context, judged, list)
     labels = sweep.context.splits.train.labels
     assert [sorted(set(labels[list(one.rows)].tolist())) for one in sets] == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_vanilla_long_is_vanilla_with_as_many_times_the_epochs_as_there_are_parts(store):
+    config = make_config(
+        store, algorithms=("finetune", "ssd"), set=("finetune.lr=0.05",), variants=("vanilla", "vanilla-long"), parts=3
+    )
+    sweep, result = run_sweep(config, budget=1, tuning="defaults", seeds=1)
+    epochs = {
+        row["variant"]: json.loads(row["config"])["epochs"]
+        for row in select_rows(result.judged_rows, contender="finetune", select="oracle")
+    }
+    assert epochs["vanilla-long"] == 3 * epochs["vanilla"]
+    # Without epochs there is nothing that could be longer.
+    assert [method.name for method in sweep.methods if method.variant == "vanilla-long"] == ["finetune"]
+    by_hand = replace(
+        config, set=("finetune.lr=0.05", f"finetune.epochs={3 * epochs['vanilla']}"), variants=("vanilla",)
+    )
+    _, alone = run_sweep(by_hand, budget=1, tuning="defaults", seeds=1)
+    trials = [
+        select_rows(found.judged_rows, contender="finetune", variant=variant, select="oracle")[0]["trial"]
+        for found, variant in ((result, "vanilla-long"), (alone, "vanilla"))
+    ]
+    assert trials[0] == trials[1]
