@@ -123,7 +123,7 @@ def build_domain_around(name: str, default: int) -> Choice:
         Its values, the default among them.
 
     >>> build_domain_around("epochs", 10).values, build_domain_around("batch", 32).values
-    ((5, 7, 9, 10, 12, 16, 22, 30), (8, 13, 20, 32, 51, 81, 128))
+    ((5, 7, 9, 10, 12, 17, 22, 30), (8, 13, 20, 32, 51, 81, 128))
     """
     low, high = AROUND[name]
     # Rounding may make two of them equal, as around a single epoch.

@@ -39,11 +39,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Pairs": ("targets", "top", "least", "least_memorization"),
     "Forget set": ("forget", "size", "with_copies"),
-    "Unlearning": ("algorithm", "algorithms", "set", "seeds", "measures", "dynamics"),
+    "Unlearning": ("algorithm", "algorithms", "set", "steps", "seeds", "measures", "dynamics"),
     "Variants": (
         *("variants", "plans", "scores", "parts", "rule", "rounds", "rsu_epochs", "schedule", "unit", "risk", "again"),
     ),
-    "Tuning": ("tuning", "tune", "from_sweep", "tunings", "budget", "sampler", "select", "tune_forget", "tune_seeds"),
+    "Tuning": (
+        *("tuning", "tune", "from_sweep", "tunings", "budget", "sampler", "space", "search", "select"),
+        *("tune_forget", "tune_seeds"),
+    ),
     "What is written, and random numbers": (
         *("store", "name", "out", "pictures", "set_aside", "trials", "yes", "seed", "dry_run", "json", "watch"),
     ),

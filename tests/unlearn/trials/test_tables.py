@@ -107,6 +107,7 @@ def test_a_page_says_what_each_measure_is_and_where_the_oracle_lies():
     assert {column for column in shown if any(line.startswith(f"{column}: ") for line in lines)} == shown - {
         "rrt_wall",
         "rrt_examples",
+        "steps",
     }
 
 
