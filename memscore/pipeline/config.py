@@ -95,9 +95,9 @@ class BankConfig:
     """a positive control: give this share of the training examples a wrong label and record which (default: as stored,
     else none)"""
     arch: Maybe[str] = None
-    """mlp, mlp-512-256, cnn, cnn-32-64, resnet18, resnet18-imagenet-stem, resnet50, resnext50, vgg16, vit-small,
-    vit-narrow, or module:Class or module:function of your own (default: mlp for digits, cnn for MNIST and
-    Fashion-MNIST, else resnet18)"""
+    """mlp, mlp-512-256, cnn, cnn-32-64, resnet8, resnet8-16-32-64, resnet18, resnet18-imagenet-stem, resnet50,
+    resnext50, vgg16, vit-small, vit-narrow, or module:Class or module:function of your own (default: mlp for digits,
+    cnn for MNIST and Fashion-MNIST, else resnet18)"""
     pretrained: Maybe[str] = None
     """weights that every model starts from, for transfer learning: .safetensors, or a state dict in a .pt, .pth, .bin
     or .ckpt file; a last layer of other classes starts from the seed (default: all layers do)"""
