@@ -14,7 +14,7 @@ from tests.fixtures.sweeps import BANK, SCORE
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn import sweep
 
-FEW = ("--size", "12", "--budget", "2", "--tune-seeds", "1", "--seeds", "1", "--pool", "serial",
+FEW = ("--size", "12", "--budget", "2", "--tune-seeds", "1", "--seeds", "1", "--tunings", "1", "--pool", "serial",
        "--forget", "random", "--variants", "vanilla")  # fmt: skip
 ONE = ("--algorithms", "neggrad-plus", "--set", "neggrad-plus.epochs=1")
 
@@ -105,6 +105,10 @@ def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
         (
             ("--forget", "class:0,1,2,3,4,5"),
             "on: class:0,1,2,3,4,5 leaves 4 of 10 classes, and another set like it has 6",
+        ),
+        (
+            ("--variants", "vanilla", "--order", "high", "low"),
+            "--order high low must name each of the 3 parts once, 1 being that of the lowest scores: low medium high",
         ),
         (("--scores-of", "elsewhere"), "--scores-of elsewhere does nothing here: no score is read"),
         (("--rounds", "0"), "--rounds 0: rsu has 1 or more"),

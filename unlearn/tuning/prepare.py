@@ -158,7 +158,7 @@ def resolve_methods(config: SweepConfig, context: UnlearningContext) -> tuple[Sw
         left_out = [f"{variant}, since {reason}" for variant, reason in reasons.items() if reason]
         line = f"left out of the default --variants: {'; '.join(left_out)}" if left_out else ""
         config = replace(config, variants=kept)
-    refines = config.plans or any(variant.startswith(("rum", "auto")) for variant in config.variants)
+    refines = config.plans or config.order or any(variant.startswith(("rum", "auto")) for variant in config.variants)
     if refines and not config.scores:
         config = replace(config, scores=(find_default_score(context.score_store),))
     return config, line
@@ -213,7 +213,7 @@ def check_options_used(config: SweepConfig) -> None:
         raise ValueError(f"--again recomputes the loss, and --risk {config.risk} replaces it; leave one of them out")
     # An option without effect would give the same results another identity and folder.
     kinds = {variant.removesuffix("-reversed") for variant in config.variants}
-    refines = bool(kinds & {"rum", "auto"} or config.plans)
+    refines = bool(kinds & {"rum", "auto"} or config.plans or config.order)
     partitions, searches = refines or "shuffle" in kinds, config.tuning != "defaults"
     selects_by_score = config.forget is None or find_score_name(config.forget) or find_score_name(config.tune_forget)
     reads_scores = selects_by_score or config.risk is not None or (refines and set(config.scores) != {CENTROID})
