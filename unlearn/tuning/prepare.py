@@ -7,7 +7,7 @@ from memscore.store.store import Store
 from memscore.units import format_count
 from unlearn.forget_sets import find_score_name, resolve_score_alias
 from unlearn.trials.default_forget_set import choose_default_forget, choose_default_size
-from unlearn.trials.default_scores import find_default_score
+from unlearn.trials.default_scores import complete_worst_case, find_default_score
 from unlearn.trials.forecast import STORED_TRIAL_S, forecast_trials
 from unlearn.trials.measure import select_measures, select_population_measures
 from unlearn.trials.setup import (
@@ -120,7 +120,7 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None, *, dry_
     config = replace(
         config,
         forget=context.forget,
-        tune_forget=resolve_score_alias(config.tune_forget, find_name),
+        tune_forget=resolve_score_alias(complete_worst_case(config.tune_forget, context.score_store), find_name),
         scores=tuple(map(find_name, config.scores)),
     )
     config, reduced = resolve_methods(config, context)
