@@ -68,6 +68,7 @@ def run_commands(folder):
     assert fidelity.main([store]) == 0
     assert status.main([store]) == 0
     assert banks.main([str(folder)]) == 0
+    assert bank_command.main(["compare", store, store]) == 0
     save_file(build_network("mlp-32", (1, 8, 8), 10, 0).state_dict(), folder / "own.safetensors")
     ids = Store.open(store).examples()["id"].to_pylist()[:200:2]
     (folder / "members.txt").write_text("\n".join(ids))
@@ -76,7 +77,9 @@ def run_commands(folder):
     )
     assert attack.main([store, *model.split()]) == 0
     forget = f"--forget {SCORE}:high --size 20 --pool serial"
-    variants = f"--algorithms finetune --variants vanilla rum --scores {SCORE} --budget 1 --seeds 2 --tune-seeds 1"
+    variants = (
+        f"--algorithms finetune --variants vanilla rum --scores {SCORE} --budget 1 --seeds 2 --tunings 1 --tune-seeds 1"
+    )
     assert sweep.main(f"{store} {forget} {variants} --dry-run".split()) == 0
     assert sweep.main(f"{store} {forget} {variants}".split()) == 0
 

@@ -81,6 +81,8 @@ class BankConfig:
     missing, but for cinic10 and tiny-imagenet"""
     train_limit: Maybe[int] = None
     """use only so many training examples, drawn evenly from the classes (default: all)"""
+    without: Annotated[tuple[str, ...], NO_DEFAULT_HINT] = ()
+    """leave these training examples out: a file of ids, or ids (default: as stored, else none)"""
     validation: Maybe[float] = None
     """share of the training set held out for validation (default: the data set's own, or 0.1); 0 is allowed"""
     test: Maybe[float] = None
@@ -342,6 +344,7 @@ def load_splits(config: BankConfig) -> Splits:
         resize=config.image_size,
         skip_bad=config.skip_bad,
         follow_links=config.follow_links,
+        without=config.without,
     )
 
 
