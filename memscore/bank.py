@@ -183,11 +183,11 @@ def compare_two_banks(
         from memscore.tables.comparison_table import print_comparison
         from memscore.tables.outlying_line import print_outlying_models
 
-    banks = [Store.open(url, check_manifest=True) for url in (first, second)]
-    comparison = compare_banks(*banks, score)
+    first_bank, second_bank = (Store.open(url, check_manifest=True) for url in (first, second))
+    comparison = compare_banks(first_bank, second_bank, score)
     console = open_console()
-    print_comparison(console, comparison, *(bank.folder.display_name for bank in banks))
-    for bank in banks:
+    print_comparison(console, comparison, first_bank.folder.display_name, second_bank.folder.display_name)
+    for bank in (first_bank, second_bank):
         print_outlying_models(console, bank)
     return 0
 

@@ -398,6 +398,7 @@ def _select_worst_case(selection: Selection) -> np.ndarray:
     if len(selection.available) < n_train:
         described += " and that are not in the other forget set"
     _require_at_most(selection.size, len(rows), described)
+    # Ties by row, as everywhere.
     worst: np.ndarray = rows[np.lexsort((rows, -gaps))[: selection.size]]
     return worst
 

@@ -71,20 +71,12 @@ class BankComparison:
 
 
 def compare_banks(first: Store, second: Store, score: str) -> BankComparison:
-    """Compare a memorization score of two banks.
+    """Compare a memorization score that two banks have, on the training examples of the same ids.
 
-    Args:
-        first: bank.
-        second: bank whose data have examples of the same ids.
-        score: name of a memorization score that both have, as memorization_k0.500.
-
-    Returns:
-        The comparison.
-
-    Raises:
-        ValueError: no such score, one of another kind, or banks without a common example.
+    ValueError if one has no such score, it is of another kind, or the banks have no example in common.
     """
     ids, values, errors = zip(*(read_with_error(store, score) for store in (first, second)), strict=True)
+    # By id, not by row: rows after an example that was left out have moved up.
     shared, in_first, in_second = np.intersect1d(ids[0], ids[1], return_indices=True)
     if not len(shared):
         raise ValueError(
@@ -95,6 +87,7 @@ def compare_banks(first: Store, second: Store, score: str) -> BankComparison:
     z = (y - x) / np.hypot(errors[0][in_first], errors[1][in_second])
     defined = ~np.isnan(x) & ~np.isnan(y)
     x, y, z = x[defined], y[defined], z[defined]
+    # A value on an edge is of the upper level, so that MEMORIZED itself counts as memorized in both places.
     names = (f"below {EDGES[1]:g}", *(f"{a:g} to {b:g}" for a, b in pairwise(EDGES[1:-1])))
     level = np.searchsorted(EDGES[1:-1], x, side="right")
     parts = [(name, level == number) for number, name in enumerate((*names, f"{EDGES[-2]:g} or more"))]
@@ -137,8 +130,7 @@ def summarize_change(name: str, first: np.ndarray, second: np.ndarray, z: np.nda
 def list_highest(store: Store, score: str, count: int) -> list[str]:
     """List the ids of the training examples with the highest values of a score, highest first; ties by id.
 
-    Raises:
-        ValueError: no such score, or not so many examples where it is defined.
+    ValueError if there is no such score, or it is defined for fewer.
     """
     ids, values = store.score(score)
     defined = ~np.isnan(values)

@@ -39,6 +39,7 @@ def leave_out(train: Dataset, words: Sequence[str]) -> Remainder:
         FileNotFoundError: one word that is no id and no file.
     """
     known = {str(example): row for row, example in enumerate(train.ids)}
+    # An id may look like a file's name, as those of an image folder do, so ids come first.
     ids = list(words)
     if len(ids) == 1 and ids[0] not in known:
         ids = [str(example) for example in read_matching_ids(ids[0], known, OPTION).ids]

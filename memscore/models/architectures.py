@@ -81,6 +81,7 @@ def resnet8(shape: Shape, n_classes: int, *, widths: tuple[int, ...]) -> Classif
     n_in = widths[0]
     stem = nn.Conv2d(shape[0], n_in, 3, padding=1, bias=False)
     layers: list[nn.Module] = [stem, nn.BatchNorm2d(n_in), nn.ReLU(inplace=True)]
+    # A block whose output has the shape of its input adds the input itself, as the first one does.
     for stage, n_out in enumerate(widths):
         stride, shortcut = 1 if stage == 0 else 2, None
         if stride > 1 or n_in != n_out:
@@ -89,6 +90,7 @@ def resnet8(shape: Shape, n_classes: int, *, widths: tuple[int, ...]) -> Classif
         layers.append(BasicBlock(n_in, n_out, stride, shortcut))
         n_in = n_out
     body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    # BasicBlock leaves torch's default weights, and torchvision's ResNet initialises them, as done here.
     for layer in body.modules():
         if isinstance(layer, nn.Conv2d):
             _he_normal(layer)

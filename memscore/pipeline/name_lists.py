@@ -49,6 +49,7 @@ def describe_architectures() -> dict[str, str]:
         data += ["all other data"] * (name == "resnet18")
         default = f"; the default of {', '.join(data)}" if data else ""
         names[name] = f"recipe {get_default_recipe_name('', name)}{default}"
+    # As many letters as the example has widths, since some families take any number of them and some do not.
     widths = {
         family
         + "".join(f"-{letter}" for letter in "NMK"[: example.count("-")]): f"{family} of these widths, as {example}"

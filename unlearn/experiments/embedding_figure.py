@@ -17,14 +17,10 @@ FORGET, RETAIN, CENTROID = "#eab308", "#3b82f6", "#dc2626"
 
 
 def project_on_plane(embeddings: np.ndarray) -> tuple[np.ndarray, float]:
-    """Project embeddings on the two directions in which they vary most.
+    """Project embeddings [n, E] on the two directions in which they vary most.
 
-    Args:
-        embeddings: float [n, E].
-
-    Returns:
-        float64 [n, 2] around the mean, the second 0 where E is 1; and the share of the variance in the plane, NaN
-        where all embeddings are equal.
+    Returns float64 [n, 2] around the mean, the second 0 where E is 1; and the share of the variance in the plane, NaN
+    where all embeddings are equal.
     """
     # In float64: the means of many embeddings, which may be far from 0, are subtracted.
     centred = embeddings.astype(np.float64)
@@ -45,10 +41,8 @@ def draw_embeddings(
 ) -> bytes:
     """Draw a panel for each forget set: its examples, all others, and their mean, PNG.
 
-    Args:
-        embeddings: float [n_train, E], of theta_o.
-        forget_sets: name -> rows of the training set.
-        titles: name -> title of its panel.
+    `embeddings` is float [n_train, E] of theta_o; the two mappings are of a set's name to its rows of the training set,
+    and to the title of its panel.
     """
     points, share = project_on_plane(embeddings)
     figure = create_figure(3.4 * len(forget_sets), 3.8)
@@ -63,6 +57,7 @@ def draw_embeddings(
         axis.scatter(0, 0, s=25, color=CENTROID, label="mean of all")
         axis.set(title=titles[name], xticks=[], yticks=[])
         axis.title.set_fontsize(9)
+    # Points are translucent in the panels, and would hardly be seen beside their names.
     legend = figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     for handle in legend.legend_handles:
         if handle is not None:

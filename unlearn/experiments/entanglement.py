@@ -94,6 +94,7 @@ def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
 
 def draw_forget_sets(result: ExperimentResult, context: UnlearningContext) -> bytes:
     """Draw the forget sets by ES among the embeddings of original 0, by which they are selected; PNG."""
+    # The sweeps select by original 0 alone, so in another one's embeddings the sets would lie elsewhere.
     first = compute_job_key(context.store, OriginalJob(store=context.store.url, index=0))
     embeddings = read_embeddings(context.store, first)
     forget_sets = {name: result.sweeps[name].judged_set.rows for name in (*LEVELS, *MATCHED)}

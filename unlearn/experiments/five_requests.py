@@ -223,6 +223,7 @@ def plot_lorenz_curves(axis: Axes, groups: Groups) -> None:
 
 def plot_histograms(axis: Axes, groups: Groups) -> None:
     """Plot the histogram of the proxy over what is left, before the first round and after each (SCALE Fig. 12)."""
+    # Means over originals of shares of what each has left, so that no round has more area than another.
     for number, rows in enumerate(groups):
         shares = average_columns(rows, [f"histogram_{edge:.2f}" for edge in HISTOGRAM_EDGES[:-1]])
         edges = 10.0 ** np.array(HISTOGRAM_EDGES)

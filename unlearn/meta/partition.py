@@ -66,6 +66,7 @@ class Partition:
             parts = split_randomly(len(rows), self.k, generator(seed, "forget-set", f"shuffle-{self.k}", index))
         else:
             values = read_scores(self.score)[rows] if self.kind == "score" else distance_to_centroid(embeddings(), rows)
+            # Any other order is one of the parts, which must all be there first.
             order = self.order if isinstance(self.order, str) else "ascending"
             parts = refine(values, self.k, self.rule, order)
             # refine leaves empty ranges out; the user asked for k parts.

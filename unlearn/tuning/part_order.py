@@ -7,23 +7,17 @@ LEVELS = ("low", "medium", "high")
 
 
 def parse_order(words: Sequence[str], k: int) -> tuple[int, ...]:
-    """Parse an order of k parts.
+    """Parse an order of k parts: low, medium and high if there are three, or 1, the part of the lowest scores, to k.
 
-    Args:
-        words: low, medium and high if there are three parts; or 1, the part of the lowest scores, to k.
-        k: number of parts.
-
-    Returns:
-        The parts, counted from 0, in the order in which they are forgotten.
-
-    Raises:
-        ValueError: the words do not name each part once.
+    Returns the parts, counted from 0, in the order in which they are forgotten. ValueError if the words do not name
+    each part once.
 
     >>> parse_order(["medium", "low", "high"], 3)
     (1, 0, 2)
     """
     numbers = {str(part + 1): part for part in range(k)}
     names = dict(zip(LEVELS, range(k), strict=True)) if k == len(LEVELS) else {}
+    # Words of one kind: low 2 high could be read in two ways.
     for known in (names, numbers):
         if sorted(words) == sorted(known):
             return tuple(known[word] for word in words)
