@@ -239,7 +239,7 @@ def compute_skew(values: np.ndarray, forgotten: Sequence[int]) -> dict[str, floa
     # Without the forgotten rows, but with those that no round may forget: they are still trained on.
     remaining = np.delete(values, list(forgotten))
     share, cumulative = lorenz(remaining)
-    # Without the outer edges, so that the bins at the ends count what lies beyond them, such as 0, which has no logarithm.
+    # Without the outer edges, so that the bins at the ends count what lies beyond, such as 0, which has no logarithm.
     inner_edges = 10.0 ** np.array(HISTOGRAM_EDGES[1:-1])
     counts = np.bincount(np.searchsorted(inner_edges, remaining, side="right"), minlength=len(inner_edges) + 1)
     return (
