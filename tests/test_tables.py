@@ -78,7 +78,7 @@ def run_commands(folder):
     assert attack.main([store, *model.split()]) == 0
     forget = f"--forget {SCORE}:high --size 20 --pool serial"
     variants = (
-        f"--algorithms finetune --variants vanilla rum --scores {SCORE} --budget 1 --seeds 2 --tunings 1 --tune-seeds 1"
+        f"--algorithms finetune --variants vanilla rum --scores {SCORE} --tunings 2 --budget 1 --seeds 2 --tune-seeds 1"
     )
     assert sweep.main(f"{store} {forget} {variants} --dry-run".split()) == 0
     assert sweep.main(f"{store} {forget} {variants}".split()) == 0

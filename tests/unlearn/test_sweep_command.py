@@ -14,7 +14,7 @@ from tests.fixtures.sweeps import BANK, SCORE
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn import sweep
 
-FEW = ("--size", "12", "--budget", "2", "--tune-seeds", "1", "--seeds", "1", "--tunings", "1", "--pool", "serial",
+FEW = ("--size", "12", "--tunings", "1", "--budget", "2", "--tune-seeds", "1", "--seeds", "1", "--pool", "serial",
        "--forget", "random", "--variants", "vanilla")  # fmt: skip
 ONE = ("--algorithms", "neggrad-plus", "--set", "neggrad-plus.epochs=1")
 

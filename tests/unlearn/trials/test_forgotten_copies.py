@@ -120,7 +120,7 @@ def test_a_trial_names_the_copies_that_stay_and_can_forget_them_too(folder, caps
 
 def test_a_sweep_names_them_too_and_is_another_sweep_with_copies(folder, capsys):
     words = "--algorithms finetune --set finetune.epochs=1 --budget 1 --tune-seeds 1 --seeds 1 --select oracle "
-    words += "--variants vanilla"
+    words += "--variants vanilla --tunings 1"
     assert sweep.main(make_words(folder, words)) == 0
     page = capsys.readouterr().out
     assert len(re.findall(r"have exact copies that stay in the retain set", page)) == 1  # tuned and judged on one set
