@@ -1,14 +1,16 @@
-"""Verify a stored bank, list copies among its images, or create one from imported masks and margins."""
+"""Verify a stored bank, list its copies or highest scores, compare it with another, or import one."""
 
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 from memscore.cli.app import run_command
 from memscore.cli.stop_signals import quiet_interrupt, quiet_interrupt_during_imports
 from memscore.units import format_count
+from memscore.visible_text import write_line
 
 if __name__ == "__main__":
     quiet_interrupt()
@@ -25,11 +27,15 @@ PROG = "python -m memscore.bank"
 SUMMARIES = {
     "verify": "compare every file of a bank with its checksums",
     "duplicates": "list exact and near copies among the images of a bank",
+    "highest": "list the ids of the examples with the highest values of a score",
+    "compare": "compare the memorization of what two banks have in common",
     "import": "make a bank of existing masks and predictions of other models",
 }
 EXAMPLES = {
     "verify": "~/memscore/digits",
     "duplicates": "~/memscore/digits --near pixels",
+    "highest": "~/memscore/digits --count 60",
+    "compare": "~/memscore/digits ~/memscore/digits-rest",
     "import": "~/memscore/mine --member masks.npy --gap margins.npy",
 }
 
@@ -127,6 +133,65 @@ def list_duplicates(
     return 0
 
 
+def list_highest_scores(
+    store: tyro.conf.Positional[str],
+    score: str = "memorization_k0.500",
+    count: int = 100,
+    out: Maybe[str] = None,
+) -> int:
+    """List the ids of the training examples with the highest values of a score, one a line, the highest first.
+
+    Args:
+        store: path or URL of the bank.
+        score: of the bank, higher is more memorized or riskier.
+        count: how many.
+        out: file to write them to (default: the terminal).
+
+    Returns:
+        Exit code 0.
+    """
+    with quiet_interrupt_during_imports():
+        from memscore.analysis.compare_banks import list_highest
+        from memscore.store.store import Store
+
+    ids = list_highest(Store.open(store, check_manifest=True), score, count)
+    if out is None:
+        for example in ids:
+            write_line(example, sys.stdout)
+    else:
+        Path(out).write_text("".join(f"{example}\n" for example in ids))
+        print_line(open_console(), f"{format_count(count, 'id')}, the highest {score} first: {out}")
+    return 0
+
+
+def compare_two_banks(
+    first: tyro.conf.Positional[str], second: tyro.conf.Positional[str], score: str = "memorization_k0.500"
+) -> int:
+    """Compare a memorization score of the training examples that two banks have in common; train nothing.
+
+    Args:
+        first: path or URL of a bank.
+        second: that of another, as one trained with --without.
+        score: of both, a memorization score.
+
+    Returns:
+        Exit code 0.
+    """
+    with quiet_interrupt_during_imports():
+        from memscore.analysis.compare_banks import compare_banks
+        from memscore.store.store import Store
+        from memscore.tables.comparison_table import print_comparison
+        from memscore.tables.outlying_line import print_outlying_models
+
+    first_bank, second_bank = (Store.open(url, check_manifest=True) for url in (first, second))
+    comparison = compare_banks(first_bank, second_bank, score)
+    console = open_console()
+    print_comparison(console, comparison, first_bank.folder.display_name, second_bank.folder.display_name)
+    for bank in (first_bank, second_bank):
+        print_outlying_models(console, bank)
+    return 0
+
+
 def import_source(source: Annotated[ExternalArrays, tyro.conf.arg(name="")]) -> int:
     """Create a store from membership masks and predictions of other models, and score it."""
     with quiet_interrupt_during_imports():
@@ -150,6 +215,8 @@ def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
     commands: dict[str, Callable[..., int]] = {
         "verify": verify_bank,
         "duplicates": list_duplicates,
+        "highest": list_highest_scores,
+        "compare": compare_two_banks,
         "import": import_source,
     }
 

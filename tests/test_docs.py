@@ -137,7 +137,8 @@ def test_a_python_block_runs_as_it_stands(code, capsys):
 SIGNS = {
     "memscore.status": ("whole blocks",),
     "memscore.banks": ("1 bank in ",),
-    "memscore.bank": (" 0 damaged", "memorization RMSE"),
+    "memscore.bank": (" 0 damaged", "memorization RMSE", "the highest ", "became memorized"),
+    "memscore.estimate": ("scores    one row per example",),
     "memscore.influence": ("strong ",),
     "memscore.attack": ("LiRA online",),
     "memscore.fidelity": ("proxies of ",),
@@ -256,7 +257,8 @@ def test_an_estimate_command_asks_for_what_can_be(line, parsed, written_data):
     plan = parsed(words[3:])
     build_designs(plan)
     if plan.data not in NOT_THERE_WITHOUT_A_NETWORK:
-        plan = replace(plan, store=None)  # a stored bank would be read, at an address that is an example
+        # a stored bank would be read, at an address that is an example, and so would a file of another command
+        plan = replace(plan, store=None, without=())
         build_manifest(plan, load_splits(plan), build_designs(plan)[0])
 
 

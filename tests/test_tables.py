@@ -72,6 +72,7 @@ def run_commands(folder):
     assert fidelity.main([store]) == 0
     assert status.main([store]) == 0
     assert banks.main([str(folder)]) == 0
+    assert bank_command.main(["compare", store, store]) == 0
     save_file(build_network("mlp-32", (1, 8, 8), 10, 0).state_dict(), folder / "own.safetensors")
     ids = Store.open(store).examples()["id"].to_pylist()[:200:2]
     (folder / "members.txt").write_text("\n".join(ids))

@@ -19,8 +19,9 @@ from memscore.data.splits import Dataset, Splits
 from memscore.seeds import generator
 from unlearn.class_arguments import number_classes, parse_class, parse_classes
 from unlearn.data_changes import inject_canaries, inject_confusion
-from unlearn.meta.partition import ScoreReader
+from unlearn.meta.partition import ScoreReader, align_scores
 from unlearn.meta.rum import distance_to_centroid
+from unlearn.meta.worst_case import LOSS_SCORE, OUT_PREFIX, WORST_CASE, compute_gaps
 from unlearn.problem import validate_forget_rows
 
 LEVELS = ("low", "medium", "high")
@@ -131,7 +132,8 @@ def select_forget_set(
         spec: random; SCORE:low, :medium, :high (medium is nearest 0.5 for memorization, else nearest the median),
             :union (a third of each), :riskiest (= high), :twin (as many random examples that are not among the
             riskiest); entanglement:low, :medium, :high; entanglement-at-SCORE:low, :medium, :high, at equal values of
-            that score; class:K or class:K,L,... with numbers or names; partial-class:K; id:ID; ids:FILE.
+            that score; worst-case:k0.500, the farthest of theta_o from models without them; class:K or class:K,L,...
+            with numbers or names; partial-class:K; id:ID; ids:FILE.
         size: number of examples; ignored where the specification fixes it (class, id, ids).
         splits: the data set.
         scores: reads a score of the store.
@@ -173,6 +175,8 @@ def select_forget_set(
 def find_score_name(spec: str) -> str:
     """Return the name of the score that a specification selects by; "" if there is none."""
     kind, _, part = spec.partition(":")
+    if kind == WORST_CASE:
+        return f"{OUT_PREFIX}{part}"
     return "" if kind == "entanglement" or part not in SCORE_PARTS else kind.removeprefix(ENTANGLEMENT_AT)
 
 
@@ -232,7 +236,16 @@ def _select_by_score(selection: Selection) -> np.ndarray:
     score, size, available = selection.kind, selection.size, selection.available
     if not selection.part:
         # A score needs a part, so a bare word is a misspelt kind.
-        words = ("random", "entanglement:high", "class:0", "partial-class:0", "id:...", "ids:...", "canaries")
+        words = (
+            "random",
+            "worst-case",
+            "entanglement:high",
+            "class:0",
+            "partial-class:0",
+            "id:...",
+            "ids:...",
+            "canaries",
+        )
         raise ValueError(
             f"unknown forget set {score!r}; known: {', '.join((*words, 'confusion:0,1'))}, or a score of the store "
             f"with one of :{', :'.join(SCORE_PARTS)}, as memorization_k0.500:high"
@@ -323,6 +336,32 @@ def _select_by_entanglement_at_score(selection: Selection) -> np.ndarray:
     return rows[[group[round(LEVEL_POSITIONS[level] * (len(group) - 1))] for group in by_distance]]
 
 
+def _select_worst_case(selection: Selection) -> np.ndarray:
+    """Select the examples on which theta_o is farthest from the bank's models without them."""
+    n_train, train_ids = len(selection.splits.train), selection.splits.train.ids
+    if not selection.part:
+        raise ValueError(f"{WORST_CASE} needs the keep fraction of the models to compare with, as {WORST_CASE}:k0.500")
+    names = LOSS_SCORE, f"{OUT_PREFIX}{selection.part}"
+    try:
+        loss, oriented = (align_scores(name, selection.scores, train_ids) for name in names)
+    except ValueError as error:
+        raise ValueError(
+            f"{WORST_CASE} compares {names[0]}, which `python -m memscore.estimate --originals N` gives, with "
+            f"{names[1]}, of the models without an example: {error}"
+        ) from None
+    # Scores are oriented to memorization, and a high C-score is a low one.
+    rows, gaps = _drop_undefined(train_ids, compute_gaps(loss, -oriented), selection.splits)
+    selectable = np.isin(rows, selection.available)
+    rows, gaps = rows[selectable], gaps[selectable]
+    described = f"training examples whose {names[0]} and {names[1]} are defined"
+    if len(selection.available) < n_train:
+        described += " and that are not in the other forget set"
+    _require_at_most(selection.size, len(rows), described)
+    # Ties by row, as everywhere.
+    worst: np.ndarray = rows[np.lexsort((rows, -gaps))[: selection.size]]
+    return worst
+
+
 def _select_classes(selection: Selection) -> np.ndarray:
     """Select all examples of the classes."""
     labels, classes = selection.splits.train.labels, parse_classes(selection.part, selection.splits)
@@ -380,6 +419,13 @@ FORGET_SETS: dict[str, ForgetSetKind] = {
     "entanglement-at-SCORE": ForgetSetKind(
         meanings={"entanglement-at-SCORE:high": "by entanglement, at equal levels of a score"},
         select=_select_by_entanglement_at_score,
+    ),
+    "worst-case": ForgetSetKind(
+        meanings={
+            "worst-case worst-case:k0.700": "the farthest of theta_o from the bank's models without the example: the "
+            "hardest for what changes little"
+        },
+        select=_select_worst_case,
     ),
     "class": ForgetSetKind(
         meanings={"class:3 class:cat class:0,1": "whole classes, by number or name"},

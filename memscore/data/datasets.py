@@ -2,12 +2,14 @@
 
 Without a publisher's test split (digits, a plain folder, one pair of arrays) the test set is a stratified draw with a
 constant seed, so that no user's seed changes it. Validation is taken from train by the root seed; then the limit keeps
-a stratified part of the rest, so a limit never changes the validation set; then labels are flipped. published.py,
-path_sources.py and function_source.py read what is split here; splits.py defines the result.
+a stratified part of the rest, so a limit never changes the validation set; then labels are flipped, then single
+examples are left out. published.py, path_sources.py and function_source.py read what is split here; splits.py defines
+the result.
 """
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import numpy as np
 from memscore.choices import find_nearest, validate_choice
 from memscore.data.function_source import call_function
 from memscore.data.image_size import Size, parse_image_size, resize_images
+from memscore.data.left_out import leave_out
 from memscore.data.path_sources import read_path
 from memscore.data.published import (
     TORCHVISION_CLASSES,
@@ -46,6 +49,7 @@ def load_dataset(
     resize: str | None = None,
     skip_bad: bool = False,
     follow_links: bool = False,
+    without: Sequence[str] = (),
 ) -> Splits:
     """Load a data set by name, path or function, split and ready to train on.
 
@@ -65,6 +69,7 @@ def load_dataset(
         resize: "SIDE" or "HEIGHTxWIDTH" in pixels, to which every image is scaled and cropped; None keeps their size.
         skip_bad: leave out image files that cannot be used, instead of raising; origin["left_out"] lists them.
         follow_links: read image files that links in the data's folder show and that lie outside of it.
+        without: ids of training images to leave out, or a file of ids; nothing else changes but the normalization.
 
     Returns:
         The splits; the test set does not depend on the seed.
@@ -83,6 +88,7 @@ def load_dataset(
         label_noise=label_noise,
         seed=seed,
         in_place=source.is_owned,  # the source is not used again
+        without=without,
     )
     return replace(splits, origin=splits.origin | {"validation": validation, "train_limit": train_limit})
 
@@ -95,6 +101,7 @@ def split_published(
     label_noise: float = 0.0,
     seed: int = 0,
     in_place: bool = False,
+    without: Sequence[str] = (),
 ) -> Splits:
     """Split a data set that is in memory.
 
@@ -105,6 +112,7 @@ def split_published(
         label_noise: as load_dataset's.
         seed: as load_dataset's.
         in_place: use the memory of the source's images, which are then in another order.
+        without: as load_dataset's.
 
     Returns:
         The splits.
@@ -118,13 +126,19 @@ def split_published(
         train = _limit_train(train, train_limit, source.n_classes, seed)
     # A user's Splits bring their normalization; else it is that of the images left to train on. Flips come last, so
     # that split and limit are stratified by the published labels, and the share is one of the images that remain.
-    mean, std = source.mean_std or compute_mean_std(train.images)
     changes = dict(source.label_changes)
     if label_noise:
         train, changes = (
             _flip_labels(train, label_noise, source.n_classes, seed),
             changes | {"label_noise": label_noise},
         )
+    # After the flips, so that what stays has the labels that it has beside the others.
+    remainder = leave_out(train, without)
+    train = remainder.train
+    if remainder.ids:
+        cause, hint = f"--without {format_count(len(remainder.ids), 'example')}", "leave out fewer"
+        require_every_class(train, source.n_classes, cause, hint, source.class_names)
+    mean, std = source.mean_std or compute_mean_std(train.images)
     return Splits(
         name=source.name,
         n_classes=source.n_classes,
@@ -136,7 +150,7 @@ def split_published(
         label_changes=changes,
         class_names=source.class_names,
         notes=source.notes,
-        origin=dict(source.origin),
+        origin=dict(source.origin) | ({"without": list(remainder.ids)} if remainder.ids else {}),
     )
 
 

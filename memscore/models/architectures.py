@@ -15,6 +15,8 @@ from memscore.models.user_networks import Shape, build_user_network
 
 Builder = Callable[[Shape, int], nn.Module]
 
+RESNET8_STAGES = 3
+
 
 class Classifier(nn.Module):
     """head(body(x)): the body returns the embedding, the head is the last linear layer."""
@@ -50,6 +52,49 @@ def cnn(shape: Shape, n_classes: int, *, widths: tuple[int, ...]) -> Classifier:
         layers += [nn.Conv2d(n_in, n_out, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
     features = widths[-1] * (height // shrink) * (width // shrink)
     return Classifier(ConvolutionLayers(*layers, nn.Flatten()), nn.Linear(features, n_classes))
+
+
+def resnet8(shape: Shape, n_classes: int, *, widths: tuple[int, ...]) -> Classifier:
+    """Build the ResNet of 8 layers for small images: a 3x3 convolution, 3 stages of one basic block, the head.
+
+    He et al. 2016, section 4.2 with n = 1, where the widths are 16, 32, 64. Stages after the first halve the sides; a
+    block that changes sides or width has a 1x1 convolution with batch norm in its shortcut, as torchvision's have.
+
+    Args:
+        shape: (C, H, W), sides of 8 pixels or more.
+        n_classes: K.
+        widths: channels of each stage.
+
+    Returns:
+        The network, in training mode.
+
+    Raises:
+        ValueError: smaller images, or another number of widths.
+    """
+    from torchvision.models.resnet import BasicBlock  # as in resnet
+
+    if len(widths) != RESNET8_STAGES:
+        raise ValueError(
+            f"resnet8 has {RESNET8_STAGES} stages, so three widths, got {len(widths)}; write resnet8-16-32-64"
+        )
+    _require_image_size("resnet8", shape, 8)
+    n_in = widths[0]
+    stem = nn.Conv2d(shape[0], n_in, 3, padding=1, bias=False)
+    layers: list[nn.Module] = [stem, nn.BatchNorm2d(n_in), nn.ReLU(inplace=True)]
+    # A block whose output has the shape of its input adds the input itself, as the first one does.
+    for stage, n_out in enumerate(widths):
+        stride, shortcut = 1 if stage == 0 else 2, None
+        if stride > 1 or n_in != n_out:
+            convolution = nn.Conv2d(n_in, n_out, 1, stride=stride, bias=False)
+            shortcut = nn.Sequential(convolution, nn.BatchNorm2d(n_out))
+        layers.append(BasicBlock(n_in, n_out, stride, shortcut))
+        n_in = n_out
+    body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    # BasicBlock leaves torch's default weights, and torchvision's ResNet initialises them, as done here.
+    for layer in body.modules():
+        if isinstance(layer, nn.Conv2d):
+            _he_normal(layer)
+    return Classifier(body, nn.Linear(n_in, n_classes))
 
 
 def resnet(shape: Shape, n_classes: int, *, network: str, cifar_stem: bool = True) -> Classifier:
@@ -111,6 +156,7 @@ def vit(shape: Shape, n_classes: int, *, width: int, depth: int, heads: int, pat
 ARCHITECTURES: dict[str, Builder] = {
     "mlp": partial(mlp, widths=(128,)),
     "cnn": partial(cnn, widths=(16, 32)),
+    "resnet8": partial(resnet8, widths=(8, 16, 32)),
     "resnet18": partial(resnet, network="resnet18"),
     "resnet18-imagenet-stem": partial(resnet, network="resnet18", cifar_stem=False),
     "resnet50": partial(resnet, network="resnet50"),
@@ -119,8 +165,9 @@ ARCHITECTURES: dict[str, Builder] = {
     "vit-small": partial(vit, width=384, depth=12, heads=6),
     "vit-narrow": partial(vit, width=64, depth=4, heads=4, patch=4),
 }
-WIDTH_FAMILIES = {"mlp": mlp, "cnn": cnn}
-"""Families whose name gives the widths: mlp-512-256, cnn-32-64."""
+WIDTH_FAMILIES = {"mlp": mlp, "cnn": cnn, "resnet8": resnet8}
+"""Families whose name gives the widths."""
+WIDTH_EXAMPLES = {"mlp": "mlp-512-256", "cnn": "cnn-32-64", "resnet8": "resnet8-16-32-64"}
 
 
 def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int, *, in_thread: bool = False) -> nn.Module:
@@ -129,7 +176,7 @@ def build_network(arch: str, input_shape: Shape, n_classes: int, seed: int, *, i
     The global generators do not change.
 
     Args:
-        arch: a name of ARCHITECTURES, a family with widths ("mlp-512-256", "cnn-32-64"), or "module:function", which
+        arch: a name of ARCHITECTURES, a family with widths (WIDTH_EXAMPLES), or "module:function", which
             names a class or function of the user's that gives an nn.Module; see memscore/models/user_networks.py.
         input_shape: (C, H, W).
         n_classes: K >= 2.
@@ -247,10 +294,10 @@ def flatten_layers(model: nn.Module) -> list[nn.Module]:
 
 def _find_builder(arch: str) -> Builder:
     # No width starts with 0: mlp-064 and mlp-64 would be one network with two names.
-    match = re.fullmatch(r"(mlp|cnn)((?:-[1-9]\d*)+)", arch)
+    match = re.fullmatch(rf"({'|'.join(WIDTH_FAMILIES)})((?:-[1-9]\d*)+)", arch)
     if match:
         return partial(WIDTH_FAMILIES[match[1]], widths=tuple(int(width) for width in match[2][1:].split("-")))
-    examples = ("mlp-512-256", "cnn-32-64", "module:function")  # handled above; they are only suggestions
+    examples = (*WIDTH_EXAMPLES.values(), "module:function")  # handled above; they are only suggestions
     return ARCHITECTURES[validate_choice("architecture", arch, (*ARCHITECTURES, *examples))]
 
 

@@ -12,7 +12,7 @@ from memscore.store.manifest import Manifest
 from memscore.store.remote import join_url, split_options
 from memscore.store.store import Store
 
-READING_KEYS = ("validation", "test", "train_limit", "resize", "skip_bad")
+READING_KEYS = ("validation", "test", "train_limit", "resize", "skip_bad", "without")
 """Keys of data.json that decide how data are read from their place, which an equal command gives again."""
 MOST_BANKS = 20
 """Most banks beside a new one that are compared with it."""

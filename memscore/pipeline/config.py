@@ -81,6 +81,8 @@ class BankConfig:
     missing, but for cinic10 and tiny-imagenet"""
     train_limit: Maybe[int] = None
     """use only so many training examples, drawn evenly from the classes (default: all)"""
+    without: Annotated[tuple[str, ...], NO_DEFAULT_HINT] = ()
+    """leave these training examples out: a file of ids, or ids (default: as stored, else none)"""
     validation: Maybe[float] = None
     """share of the training set held out for validation (default: the data set's own, or 0.1); 0 is allowed"""
     test: Maybe[float] = None
@@ -95,9 +97,9 @@ class BankConfig:
     """a positive control: give this share of the training examples a wrong label and record which (default: as stored,
     else none)"""
     arch: Maybe[str] = None
-    """mlp, mlp-512-256, cnn, cnn-32-64, resnet18, resnet18-imagenet-stem, resnet50, resnext50, vgg16, vit-small,
-    vit-narrow, or module:Class or module:function of your own (default: mlp for digits, cnn for MNIST and
-    Fashion-MNIST, else resnet18)"""
+    """mlp, mlp-512-256, cnn, cnn-32-64, resnet8, resnet8-16-32-64, resnet18, resnet18-imagenet-stem, resnet50,
+    resnext50, vgg16, vit-small, vit-narrow, or module:Class or module:function of your own (default: mlp for digits,
+    cnn for MNIST and Fashion-MNIST, else resnet18)"""
     pretrained: Maybe[str] = None
     """weights that every model starts from, for transfer learning: .safetensors, or a state dict in a .pt, .pth, .bin
     or .ckpt file; a last layer of other classes starts from the seed (default: all layers do)"""
@@ -347,6 +349,7 @@ def load_splits(config: BankConfig) -> Splits:
         resize=config.image_size,
         skip_bad=config.skip_bad,
         follow_links=config.follow_links,
+        without=config.without,
     )
 
 

@@ -3,7 +3,7 @@
 from memscore.data.published import TORCHVISION_CLASSES
 from memscore.data.published_folders import PUBLISHED_FOLDERS
 from memscore.estimators.registry import STATISTICS
-from memscore.models.architectures import ARCHITECTURES, WIDTH_FAMILIES
+from memscore.models.architectures import ARCHITECTURES, WIDTH_EXAMPLES
 from memscore.pipeline.attacks import ATTACKS
 from memscore.pipeline.config import ARCHITECTURE_FOR, PRESETS
 from memscore.proxies.registry import ALL_PROXIES, PROXIES
@@ -49,7 +49,12 @@ def describe_architectures() -> dict[str, str]:
         data += ["all other data"] * (name == "resnet18")
         default = f"; the default of {', '.join(data)}" if data else ""
         names[name] = f"recipe {get_default_recipe_name('', name)}{default}"
-    widths = {f"{family}-N-M": f"{family} of these widths, as {family}-512-256" for family in WIDTH_FAMILIES}
+    # As many letters as the example has widths, since some families take any number of them and some do not.
+    widths = {
+        family
+        + "".join(f"-{letter}" for letter in "NMK"[: example.count("-")]): f"{family} of these widths, as {example}"
+        for family, example in WIDTH_EXAMPLES.items()
+    }
     return {**names, **widths, OWN_FUNCTION: "a function of (input_shape, n_classes) that returns a torch module"}
 
 

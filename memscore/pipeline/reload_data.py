@@ -11,7 +11,7 @@ from memscore.data.difference import describe_difference
 from memscore.data.splits import Splits
 from memscore.store.store import Store
 
-READING_OPTIONS = ("test", "resize", "skip_bad")
+READING_OPTIONS = ("test", "resize", "skip_bad", "without")
 """Arguments of load_dataset that records of earlier versions lack, and that decide what is read."""
 
 

@@ -60,7 +60,10 @@ def complete_options(config: BankConfig) -> tuple[BankConfig, tuple[str, ...]]:
     # A note names only what a new bank would not have had anyway.
     completed = replace(config, **taken)
     usual = _list_usual_options(completed)
-    words = format_flags({name: value for name, value in taken.items() if value != usual[name]})
+    flags = {name: value for name, value in taken.items() if value != usual[name]}
+    if len(flags.get("without", ())) > 1:  # they may be thousands
+        flags["without"] = (f"({len(flags['without'])} ids of data.json)",)
+    words = format_flags(flags)
     return completed, (f"options left out are those of the stored bank: {shlex.join(words)}",) if words else ()
 
 
@@ -122,6 +125,8 @@ def _take_data(config: BankConfig, store: Store) -> dict[str, Any]:
         is_left_out = option in known and (getattr(config, option) is None or getattr(config, option) is False)
         if is_left_out and origin.get(key) is not None:
             taken[option] = origin[key]
+    if not config.without and origin.get("without"):
+        taken["without"] = tuple(origin["without"])
     if config.label_noise is None:
         taken["label_noise"] = float(store.manifest.label_changes.get("label_noise", 0.0))
     if config.seed is None:

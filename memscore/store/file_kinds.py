@@ -381,6 +381,12 @@ FILE_KINDS = (
         rebuild=rebuild.by_experiment_command,
     ),
     FileKind(
+        pattern="experiments/NAME/embeddings.png",
+        format=PNG,
+        content="Embeddings of theta_o with the forget sets of an experiment in them.",
+        rebuild=rebuild.by_experiment_command,
+    ),
+    FileKind(
         pattern="progress.json",
         format=JSON,
         content="Heartbeat of the last run, written every few seconds.",

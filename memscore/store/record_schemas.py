@@ -152,6 +152,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 "test": nullable(number(0)),
                 "train_limit": nullable(whole(1)),
                 "validation": nullable(number(0)),
+                "without": listing(text),
                 "network": nullable(record({"sha256": text, "parameters": whole()})),
             },
         )

@@ -106,6 +106,44 @@ def test_the_farthest_from_the_centroid_are_the_least_entangled(splits):
     assert sorted(by_distance[60:90].tolist()) == high
 
 
+def read_worst_case(splits, loss, right_without):
+    """A reader of the two scores, oriented as a store has them."""
+    scores = {"final_loss": loss, "cscore_k0.500": -np.asarray(right_without)}
+    return lambda name: (splits.train.ids, np.asarray(scores[name], dtype=np.float64))
+
+
+def test_the_worst_case_is_where_theta_o_is_farthest_from_models_without_the_example(splits):
+    loss, right_without = np.zeros(300), np.ones(300)  # theta_o certain, and so is everybody: gap 0
+    right_without[[7, 200, 31]] = 0.1, 0.0, np.nan
+    loss[[12, 50]] = np.log(2), 50.0  # theta_o gives 1/2, and 0: gaps of 1/2 and 1
+    scores = read_worst_case(splits, loss, right_without)
+
+    def select(size, excluded=(), spec="worst-case:k0.500"):
+        return select_forget_set(spec, size, splits, scores, lambda: None, 0, excluded)
+
+    assert select(4).rows == (7, 12, 50, 200)
+    assert select(3).rows == (7, 50, 200)
+    assert select(1).rows == (50,)  # of equal gaps the first row
+    assert select(2, excluded=(50, 200)).rows == (7, 12)
+    assert select(2).name == "worst-case:k0.500 of 2"
+    with pytest.raises(ValueError, match=r"--size 299, but there are 298 .* defined and that are not in the other"):
+        select(299, excluded=(0,))
+    with pytest.raises(
+        ValueError, match=r"needs the keep fraction of the models to compare with, as worst-case:k0\.500"
+    ):
+        select(3, spec="worst-case")
+
+
+def test_a_worst_case_without_its_scores_says_what_gives_them(splits):
+    def scores(name):
+        raise ValueError(f"unknown score {name!r}")
+
+    with pytest.raises(
+        ValueError, match=r"compares final_loss, which .*--originals N` gives, .*unknown score 'final_l"
+    ):
+        select_forget_set("worst-case:k0.500", 3, splits, scores, lambda: None, 0)
+
+
 def test_ids_by_name_and_from_a_file(splits, tmp_path):
     names = splits.train.ids[[5, 2]].tolist()
     (tmp_path / "forget.txt").write_text("\n".join(names))

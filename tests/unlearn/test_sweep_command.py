@@ -106,6 +106,10 @@ def test_a_sweep_prints_its_table_and_where_it_lies(done, capsys):
             ("--forget", "class:0,1,2,3,4,5"),
             "on: class:0,1,2,3,4,5 leaves 4 of 10 classes, and another set like it has 6",
         ),
+        (
+            ("--variants", "vanilla", "--order", "high", "low"),
+            "--order high low must name each of the 3 parts once, 1 being that of the lowest scores: low medium high",
+        ),
         (("--scores-of", "elsewhere"), "--scores-of elsewhere does nothing here: no score is read"),
         (("--rounds", "0"), "--rounds 0: rsu has 1 or more"),
         (("--parts", "5"), "--parts 5 does nothing here: no method partitions the forget set"),

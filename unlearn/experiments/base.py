@@ -72,6 +72,7 @@ class ExperimentResult:
         cost: configurations, runs and seconds of tuning.
         incomplete: whether a trial or a method is missing.
         sweeps: the result of each sweep, by name.
+        pictures: further figures, PNG by name, which are drawn of more than the rows.
     """
 
     results: Results
@@ -80,6 +81,7 @@ class ExperimentResult:
     cost: dict[str, float] = field(default_factory=dict)
     incomplete: bool = False
     sweeps: dict[str, SweepResult] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,9 +1,9 @@
-"""RUM Fig. 1a, Tables 2-6, Figs 6-7: the more entangled forget and retain set, the farther unlearning from retraining.
+"""RUM Fig. 1a, Tables 2-6, Figs 5-7: the more entangled forget and retain set, the farther unlearning from retraining.
 
 Three forget sets of one size, by the distance of theta_o's embeddings to their centroid; a large distance gives a low
-ES. In the paper those sets differ in memorization too (Fig. 6: .084, .134 and .390 on CIFAR-10), so two more sets have
-a low and a high ES at equal memorization. The ES of memorization's own buckets (Table 3) needs no unlearning, only
-originals.
+ES, and embeddings.png shows the sets (Fig. 5). In the paper those sets differ in memorization too (Fig. 6: .084, .134
+and .390 on CIFAR-10), so two more sets have a low and a high ES at equal memorization. The ES of memorization's own
+buckets (Table 3) needs no unlearning, only originals.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from memscore.pipeline.jobs import OriginalJob, compute_job_key
 from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.claims import Claim, judge_claim
 from unlearn.algorithms import get_algorithm
@@ -22,12 +23,15 @@ from unlearn.experiments.base import (
     select_by_selection,
 )
 from unlearn.experiments.config import ExperimentConfig
+from unlearn.experiments.embedding_figure import draw_embeddings
 from unlearn.experiments.memorization import PAPER, SMALL
 from unlearn.experiments.plots import DETAIL_COLUMNS, Group, compute_figure_size, draw_grid
 from unlearn.experiments.questions import QUESTIONS
 from unlearn.forget_sets import ENTANGLEMENT_AT, LEVELS
+from unlearn.measures.entanglement import entanglement_score
 from unlearn.meta.partition import align_scores, mean_score
 from unlearn.trials.config import ORACLE, Row
+from unlearn.trials.setup import UnlearningContext, read_embeddings
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.results import paired_contrast, paired_difference, paired_mean_difference, select_rows
 from unlearn.tuning.tuning_set import SAME
@@ -76,7 +80,7 @@ def name_bucket(level: str) -> str:
 
 
 def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
-    """Run the sweeps, and add the distribution of the score in each forget set to its rows."""
+    """Run the sweeps, add the distribution of the score in each forget set to its rows, and draw the embeddings."""
     result = runner.run(make_sweeps(config))
     # Any forget set opens the same data and scores.
     context = runner.open_context(config.make_sweep_config("random"))
@@ -85,7 +89,20 @@ def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
         name: [row | summarize_scores(values, result.sweeps[name].judged_set.rows) for row in rows]
         for name, rows in result.results.items()
     }
-    return replace(result, results=results)
+    return replace(result, results=results, pictures={"embeddings": draw_forget_sets(result, context)})
+
+
+def draw_forget_sets(result: ExperimentResult, context: UnlearningContext) -> bytes:
+    """Draw the forget sets by ES among the embeddings of original 0, by which they are selected; PNG."""
+    # The sweeps select by original 0 alone, so in another one's embeddings the sets would lie elsewhere.
+    first = compute_job_key(context.store, OriginalJob(store=context.store.url, index=0))
+    embeddings = read_embeddings(context.store, first)
+    forget_sets = {name: result.sweeps[name].judged_set.rows for name in (*LEVELS, *MATCHED)}
+    titles = {}
+    for name, rows in forget_sets.items():
+        retained = np.delete(embeddings, list(rows), axis=0)
+        titles[name] = f"{name} ES: {entanglement_score(retained, embeddings[list(rows)]):.0f}"
+    return draw_embeddings(embeddings, forget_sets, titles)
 
 
 def summarize_scores(values: np.ndarray, rows: tuple[int, ...]) -> dict[str, float]:
@@ -238,7 +255,7 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
 
 
 EXPERIMENT = Experiment(
-    source="RUM Fig. 1a, Tables 2-6, Figs 6-7",
+    source="RUM Fig. 1a, Tables 2-6, Figs 5-7",
     question=QUESTIONS["entanglement"],
     make_sweeps=make_sweeps,
     check_claims=check_claims,

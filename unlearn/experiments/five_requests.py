@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+from matplotlib.axes import Axes
+
 from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent
 from memscore.statistics.means import estimate_mean
@@ -25,9 +28,16 @@ from unlearn.experiments.base import (
     label_progress,
 )
 from unlearn.experiments.config import ExperimentConfig, Preset
-from unlearn.experiments.plots import plot_over_steps
+from unlearn.experiments.plots import Groups, plot_over_steps
 from unlearn.experiments.questions import QUESTIONS
-from unlearn.experiments.sequential_requests import LORENZ_SHARES, PROXY, RequestSequence, read_rows, run_rounds
+from unlearn.experiments.sequential_requests import (
+    HISTOGRAM_EDGES,
+    LORENZ_SHARES,
+    PROXY,
+    RequestSequence,
+    read_rows,
+    run_rounds,
+)
 from unlearn.forget_sets import SizeTooLargeError
 from unlearn.trials.config import Row
 from unlearn.trials.diverged import is_diverged
@@ -180,21 +190,23 @@ def continue_diverged(rows: Sequence[Row], last: int) -> list[Row]:
 
 
 def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
-    """Draw ToW, ToW-MIA and the Gini coefficient over the rounds; below, Lorenz curves of the proxy per round."""
+    """Draw ToW, ToW-MIA and Gini over the rounds; below, of each arm, Lorenz curves and histograms of the proxy."""
     all_rows = results["rounds"]
     rounds = range(1, max((row["round"] for row in all_rows), default=1) + 1)
     arms = [(name, arm) for name in config.algorithms for arm in ARM_LABELS]
     n_columns = max(3, len(arms))
-    figure = create_figure(3.6 * n_columns, 6.6)
+    figure = create_figure(3.6 * n_columns, 9.9)
     figure.suptitle(f"{config.size} examples to forget in each round, by {PROXY} retraining of theta_u")
-    top, bottom = figure.subplots(2, n_columns)
+    top, middle, bottom = figure.subplots(3, n_columns)
     # Top: a line per arm and algorithm over the rounds. Round 0, before any request, is part of the skew alone.
     start = select_rows(all_rows, round=0)
+    steps_by_arm = {
+        (name, arm): [select_rows(all_rows, contender=name, arm=arm, round=r) for r in rounds] for name, arm in arms
+    }
     for axis, (column, label) in zip(
         top, (("tow_test", "ToW"), ("tow_mia_test", "ToW-MIA"), ("gini", "Gini")), strict=False
     ):
-        for number, (name, arm) in enumerate(arms):
-            steps = [select_rows(all_rows, contender=name, arm=arm, round=r) for r in rounds]
+        for number, ((name, arm), steps) in enumerate(steps_by_arm.items()):
             before = [start] if column == "gini" else []
             positions = [step + 0.08 * number for step in range(0 if before else 1, len(rounds) + 1)]
             plot_over_steps(axis, positions, [*before, *steps], column, f"{name} {ARM_LABELS[arm]}", f"C{number}")
@@ -203,26 +215,48 @@ def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
         )
         axis.grid(axis="y", alpha=0.3)
     top[0].legend(fontsize=8, frameon=False)
-    # Bottom: a Lorenz curve per round, darker from round to round; the diagonal is equality.
-    for axis, (name, arm) in zip(bottom, arms, strict=False):
-        axis.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
-        for number, rows in enumerate([
-            start,
-            *(select_rows(all_rows, contender=name, arm=arm, round=r) for r in rounds),
-        ]):
-            cumulative = [estimate_mean([row[f"lorenz_{share:.2f}"] for row in rows]).value for share in LORENZ_SHARES]
-            axis.plot(
-                LORENZ_SHARES,
-                cumulative,
-                color=str(0.75 - 0.75 * number / len(rounds)),
-                linewidth=1,
-                label=f"after {number}",
-            )
-        axis.set(title=f"Lorenz: {name} {ARM_LABELS[arm]}", xlabel="share of the examples", ylabel="share of the proxy")
-        axis.legend(fontsize=7, frameon=False)
-    for axis in [*top[3:], *bottom[len(arms) :]]:
+    # Below: a curve and a histogram per round, darker from round to round.
+    for lorenz_axis, histogram_axis, ((name, arm), steps) in zip(middle, bottom, steps_by_arm.items(), strict=False):
+        groups = [start, *steps]
+        plot_lorenz_curves(lorenz_axis, groups)
+        lorenz_axis.set_title(f"Lorenz: {name} {ARM_LABELS[arm]}")
+        plot_histograms(histogram_axis, groups)
+        histogram_axis.set_title(f"{PROXY}: {name} {ARM_LABELS[arm]}")
+    bottom[0].sharey(bottom[1])
+    for axis in [*top[3:], *middle[len(arms) :], *bottom[len(arms) :]]:
         axis.set_axis_off()
     return encode_png(figure)
+
+
+def plot_lorenz_curves(axis: Axes, groups: Groups) -> None:
+    """Plot the Lorenz curve of the proxy before the first round and after each; the diagonal is equality."""
+    axis.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
+    for number, rows in enumerate(groups):
+        cumulative = average_columns(rows, [f"lorenz_{share:.2f}" for share in LORENZ_SHARES])
+        axis.plot(LORENZ_SHARES, cumulative, color=shade(number, groups), linewidth=1, label=f"after {number}")
+    axis.set(xlabel="share of the examples", ylabel="share of the proxy")
+    axis.legend(fontsize=7, frameon=False)
+
+
+def plot_histograms(axis: Axes, groups: Groups) -> None:
+    """Plot the histogram of the proxy over what is left, before the first round and after each (SCALE Fig. 12)."""
+    # Means over originals of shares of what each has left, so that no round has more area than another.
+    for number, rows in enumerate(groups):
+        shares = average_columns(rows, [f"histogram_{edge:.2f}" for edge in HISTOGRAM_EDGES[:-1]])
+        edges = 10.0 ** np.array(HISTOGRAM_EDGES)
+        axis.stairs(shares, edges, color=shade(number, groups), linewidth=1, label=f"after {number}")
+    axis.set(xscale="log", xlabel="proxy (nats)", ylabel="share of the examples")
+    axis.legend(fontsize=7, frameon=False)
+
+
+def average_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[float]:
+    """Average each column over the rows where it is defined."""
+    return [estimate_mean([row[column] for row in rows]).value for column in columns]
+
+
+def shade(number: int, groups: Groups) -> str:
+    """Return the grey of a round: darker from round to round, black after the last."""
+    return str(0.75 - 0.75 * number / max(len(groups) - 1, 1))
 
 
 EXPERIMENT = Experiment(

@@ -41,6 +41,8 @@ from unlearn.trials.setup import (
 )
 from unlearn.tuning.methods import Method
 
+HISTOGRAM_EDGES = tuple(round(-6 + 0.25 * number, 2) for number in range(33))
+"""Logarithms to base 10 of the edges of a proxy's histogram: holdout retraining, in nats, from 1e-6 to 100."""
 LORENZ_SHARES = tuple(round(0.05 * number, 2) for number in range(21))
 """Shares of the examples at which a Lorenz curve is stored."""
 
@@ -228,16 +230,26 @@ def make_reference_trials(trial: TrialConfig) -> list[TrialConfig]:
 
 
 def compute_skew(values: np.ndarray, forgotten: Sequence[int]) -> dict[str, float]:
-    """Compute how unequally a proxy, 0 or more, is distributed over the remaining examples.
+    """Compute how a proxy, 0 or more, is distributed over the remaining examples.
 
-    gini, and lorenz_<share>: the share of the total that this share of the examples holds, lowest first.
+    gini; lorenz_<share>: the share of the total that this share of the examples holds, lowest first; histogram_<edge>:
+    the share of the examples whose logarithm to base 10 lies between this edge of HISTOGRAM_EDGES and the next one,
+    those below the first edge and above the last in the bins at the ends.
     """
     # Without the forgotten rows, but with those that no round may forget: they are still trained on.
     remaining = np.delete(values, list(forgotten))
     share, cumulative = lorenz(remaining)
-    return {"gini": gini(remaining)} | {
-        f"lorenz_{p:.2f}": float(np.interp(p, share, cumulative)) for p in LORENZ_SHARES
-    }
+    # Without the outer edges, so that the bins at the ends count what lies beyond, such as 0, which has no logarithm.
+    inner_edges = 10.0 ** np.array(HISTOGRAM_EDGES[1:-1])
+    counts = np.bincount(np.searchsorted(inner_edges, remaining, side="right"), minlength=len(inner_edges) + 1)
+    return (
+        {"gini": gini(remaining)}
+        | {f"lorenz_{p:.2f}": float(np.interp(p, share, cumulative)) for p in LORENZ_SHARES}
+        | {
+            f"histogram_{edge:.2f}": float(count) / len(remaining)
+            for edge, count in zip(HISTOGRAM_EDGES, counts, strict=False)
+        }
+    )
 
 
 def read_rows(store: Store, sequence: RequestSequence) -> list[Row]:

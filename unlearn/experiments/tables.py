@@ -32,13 +32,15 @@ RUM_NOTE = (
 
 
 def write_experiment(store: Store, experiment: Experiment, config: ExperimentConfig, result: ExperimentResult) -> str:
-    """Write rows.parquet, findings.json and figure.png, replacing those of the same experiment."""
+    """Write rows.parquet, findings.json, figure.png and further pictures, replacing those of the same experiment."""
     record = make_record(config, result)
     path = f"{EXPERIMENTS_FOLDER}/{config.name}-{hash_record(replace_nonfinite(record['asked']))[:8]}"
     rows = [row | {"part": part} for part, part_rows in result.results.items() for row in part_rows]
     store.write_table(f"{path}/rows.parquet", rows_to_table(rows))
     store.folder.replace(f"{path}/findings.json", encode_record(record))
-    store.folder.replace(f"{path}/figure.png", experiment.draw_figure(result.results, config))
+    pictures = {"figure": experiment.draw_figure(result.results, config)} | result.pictures
+    for name, picture in pictures.items():
+        store.folder.replace(f"{path}/{name}.png", picture)
     return path
 
 

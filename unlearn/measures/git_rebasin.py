@@ -31,6 +31,9 @@ PERMUTATION_INVARIANT_LAYERS = (
 )
 """Layers that treat all units equally."""
 
+BLOCKS = {"BasicBlock", "Bottleneck"}
+"""torchvision's residual blocks, by the names of their classes: to import them takes seconds."""
+
 State = Mapping[str, np.ndarray]
 Group = list[tuple[str, int]]
 
@@ -64,7 +67,7 @@ class Symmetries:
 
 
 def find_symmetries(model: nn.Module) -> Symmetries:
-    """Find the symmetries of a chain of linear and ungrouped convolutional layers, or of torchvision's ResNet.
+    """Find the symmetries of a chain of linear and ungrouped convolutional layers, torchvision's ResNet, or its blocks.
 
     Args:
         model: a Classifier, a Sequential, or a torchvision ResNet.
@@ -92,11 +95,13 @@ def find_symmetries(model: nn.Module) -> Symmetries:
         elif isinstance(layer, _BatchNorm):
             _add_norm(layer, name, group)
         elif type(layer).__name__ == "ResNet" and isinstance(model, Classifier):
-            group = _connect_residual_blocks(symmetries, layer, names)
+            group = _connect_resnet(symmetries, layer, names)
+        elif type(layer).__name__ in BLOCKS and group is not None:
+            group = _connect_block(symmetries, layer, names, group)
         elif layer is not head and not isinstance(layer, PERMUTATION_INVARIANT_LAYERS):
             raise UnsupportedArchitecture(
                 f"weights of {type(layer).__name__} cannot be matched; Git Re-Basin is written for chains of linear "
-                "and ungrouped convolutional layers and for torchvision's ResNet"
+                "and ungrouped convolutional layers, torchvision's ResNet and resnet8"
             )
     return symmetries
 
@@ -121,32 +126,37 @@ def _add_norm(layer: _BatchNorm, name: str, group: Group | None) -> None:
         group += [(f"{name}.{part}", 0) for part in parts if getattr(layer, part) is not None]
 
 
-def _connect_residual_blocks(symmetries: Symmetries, net: nn.Module, names: Mapping[nn.Module, str]) -> Group:
-    """Add the blocks of a ResNet; a stream has one order until a block projects it. Return the last stream."""
+def _connect_resnet(symmetries: Symmetries, net: nn.Module, names: Mapping[nn.Module, str]) -> Group:
+    """Add torchvision's ResNet; return the group of its last stream."""
     parts = dict(net.named_children())
     # The first convolution opens the stream's group.
     stream = _connect_layer(symmetries, parts["conv1"], names[parts["conv1"]], None)
     _add_norm(parts["bn1"], names[parts["bn1"]], stream)  # type: ignore[arg-type]
     for block in (block for stage in ("layer1", "layer2", "layer3", "layer4") for block in parts[stage].children()):
-        children = dict(block.named_children())
-        # A block adds to the stream, so its last convolution writes in the stream's order. With a projection, a new
-        # stream begins: the projection's outputs and the last convolution's share one order.
-        block_output: Group | None = stream
-        if "downsample" in children:
-            project, norm = children["downsample"].children()
-            block_output = _connect_layer(symmetries, project, names[project], stream)
-            _add_norm(norm, names[norm], block_output)  # type: ignore[arg-type]
-        # Bottlenecks have three convolutions, basic blocks two. Units within a block have orders of their own.
-        last = 3 if "conv3" in children else 2
-        input_group = stream
-        for position in range(1, last + 1):
-            layer, norm = children[f"conv{position}"], children[f"bn{position}"]
-            input_group = _connect_layer(
-                symmetries, layer, names[layer], input_group, block_output if position == last else None
-            )
-            _add_norm(norm, names[norm], input_group)  # type: ignore[arg-type]
-        stream = input_group
+        stream = _connect_block(symmetries, block, names, stream)
     return stream
+
+
+def _connect_block(symmetries: Symmetries, block: nn.Module, names: Mapping[nn.Module, str], stream: Group) -> Group:
+    """Add a block of a ResNet; a stream has one order until a block projects it. Return the stream after it."""
+    children = dict(block.named_children())
+    # A block adds to the stream, so its last convolution writes in the stream's order. With a projection, a new
+    # stream begins: the projection's outputs and the last convolution's share one order.
+    block_output: Group | None = stream
+    if "downsample" in children:
+        project, norm = children["downsample"].children()
+        block_output = _connect_layer(symmetries, project, names[project], stream)
+        _add_norm(norm, names[norm], block_output)  # type: ignore[arg-type]
+    # Bottlenecks have three convolutions, basic blocks two. Units within a block have orders of their own.
+    last = 3 if "conv3" in children else 2
+    input_group = stream
+    for position in range(1, last + 1):
+        layer, norm = children[f"conv{position}"], children[f"bn{position}"]
+        input_group = _connect_layer(
+            symmetries, layer, names[layer], input_group, block_output if position == last else None
+        )
+        _add_norm(norm, names[norm], input_group)  # type: ignore[arg-type]
+    return input_group
 
 
 def permute_units(state: State, groups: Sequence[Group], orders: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

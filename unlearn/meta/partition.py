@@ -24,14 +24,14 @@ class Partition:
         score: name of the score, for "score".
         k: number of parts; 1 for "whole".
         rule: rule of refine.
-        order: order of refine.
+        order: order of refine, or the positions of the parts, 0 the lowest, in the order in which they are forgotten.
     """
 
     kind: Literal["whole", "shuffle", "score", "centroid"] = "whole"
     score: str = ""
     k: int = 1
     rule: str = "equal"
-    order: str = "ascending"
+    order: str | tuple[int, ...] = "ascending"
 
     def split(
         self,
@@ -66,13 +66,17 @@ class Partition:
             parts = split_randomly(len(rows), self.k, generator(seed, "forget-set", f"shuffle-{self.k}", index))
         else:
             values = read_scores(self.score)[rows] if self.kind == "score" else distance_to_centroid(embeddings(), rows)
-            parts = refine(values, self.k, self.rule, self.order)
+            # Any other order is one of the parts, which must all be there first.
+            order = self.order if isinstance(self.order, str) else "ascending"
+            parts = refine(values, self.k, self.rule, order)
             # refine leaves empty ranges out; the user asked for k parts.
             if len(parts) < self.k:
                 raise ValueError(
                     f"{self.k} equal ranges of {self.score or self.kind} hold examples to forget in {len(parts)} only; "
                     f"use --parts {len(parts)} or --rule equal"
                 )
+            if not isinstance(self.order, str):
+                parts = [parts[level] for level in self.order]
         # Positions in the forget set to rows of the training set.
         return tuple(tuple(rows[part].tolist()) for part in parts)
 

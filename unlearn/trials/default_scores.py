@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from unlearn.meta.worst_case import WORST_CASE
+
 if TYPE_CHECKING:
     from memscore.store.store import Store
 
@@ -24,3 +26,10 @@ def find_default_score(store: "Store") -> str:
         (name for name in DEFAULT_SCORES if name in memorization_scores),
         memorization_scores[0] if len(memorization_scores) == 1 else DEFAULT_SCORES[-1],
     )
+
+
+def complete_worst_case(spec: str, store: "Store") -> str:
+    """Name the models of `worst-case` by their keep fraction: those of the default score, as worst-case:k0.500."""
+    if spec != WORST_CASE:
+        return spec
+    return f"{WORST_CASE}:k{find_default_score(store).removeprefix(MEMORIZATION)}"

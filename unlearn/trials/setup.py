@@ -22,6 +22,7 @@ from memscore.training.precision import require_precision
 from unlearn.forget_sets import ForgetSet, changes_data, inject_forget_set, resolve_score_alias, select_forget_set
 from unlearn.oracles import TrialData, build_trial_data, train_reference_models
 from unlearn.trials.config import Row, TrialConfig
+from unlearn.trials.default_scores import complete_worst_case
 from unlearn.trials.forgotten_copies import add_copies
 from unlearn.trials.runner import read_stored_row, run_trial
 
@@ -182,7 +183,7 @@ def open_context(
     require_same_network(bank_store)
     splits = (cache or SplitsCache()).read(bank_store, data, folder)
     score_store, notes = open_score_store(bank_store, scores_of)
-    forget = resolve_score_alias(forget, score_store.find_score_name)
+    forget = resolve_score_alias(complete_worst_case(forget, score_store), score_store.find_score_name)
     injected, trial_store = None, bank_store
     if changes_data(forget):
         # Changed data train other models: they get a store of their own, named by what decides the change.

@@ -38,6 +38,8 @@ class SweepConfig:
             memorization_k0.500, else the only memorization_k*).
         scores_of: another bank of the same data, whose scores are read in place of the store's.
         parts: number of parts they make.
+        order: rum and plans in this order of the parts too: low, medium and high in any order, as "medium low high";
+            numbers where --parts is not 3, 1 for the lowest scores.
         rule: equal: as many examples in each part; spaced: equal ranges of the score.
         rounds: of rsu.
         rsu_epochs: split: an algorithm's epochs are divided among the rounds, rounded up; whole: each round has all.
@@ -81,6 +83,7 @@ class SweepConfig:
     scores: Annotated[Several, tyro.conf.arg(help_behavior_hint="")] = ()
     scores_of: Maybe[str] = None
     parts: int = 3
+    order: Annotated[Several, tyro.conf.arg(help_behavior_hint="")] = ()
     rule: Literal["equal", "spaced"] = "equal"
     rounds: int = 5
     rsu_epochs: Literal["split", "whole"] = "split"
@@ -111,7 +114,7 @@ class SweepConfig:
     def identity(self) -> dict[str, Any]:
         """All options that decide the results: the identity of the sweep."""
         # Options that were added later: names of folders are hashed without them unless they are set.
-        unset = {name for name in ("scores_of", "risk") if getattr(self, name) is None}
+        unset = {name for name in ("scores_of", "risk", "order") if not getattr(self, name)}
         excluded = {"store", "name", "data", "folder"} | unset | (set() if self.with_copies else {"with_copies"})
         record = {option.name: getattr(self, option.name) for option in fields(self) if option.name not in excluded}
         record["size"] = self.n_forget

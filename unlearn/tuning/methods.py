@@ -16,6 +16,7 @@ from unlearn.meta.rsu import RsuSchedule
 from unlearn.trials.config import ORIGINAL, Params, format_plan, get_paper_params, parse_params
 from unlearn.tuning.added_parameters import check_added
 from unlearn.tuning.config import SweepConfig, TuningMode
+from unlearn.tuning.part_order import name_order, parse_order
 
 LONG = "vanilla-long"
 """On the whole forget set with as many times the epochs as there are parts: what refinement costs, without it."""
@@ -100,8 +101,9 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
 
     An algorithm is a method in every variant; a plan, such as nothing>finetune>salun, names an algorithm for each part
     from the lowest score to the highest. It is unlearned in that order, and where rum-reversed is a variant, in the
-    other too. Raises ValueError for an unknown variant or algorithm, none of them, refinement without a score, a plan
-    of another length, parameters of an algorithm that no method has, or automatic RUM that is not tuned in steps.
+    other too. --order gives algorithms and plans another one. Raises ValueError for an unknown variant or algorithm,
+    none of them, refinement without a score, a plan of another length, an order that does not name each part once,
+    parameters of an algorithm that no method has, or automatic RUM that is not tuned in steps.
     """
     algorithms, variants, plans, scores = config.algorithms, config.variants, config.plans, config.scores
     k, rule, tuning, risk = config.parts, config.rule, config.tuning, config.risk
@@ -122,7 +124,9 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
     fixed_params = tuple((name, tuple(sorted(params.items()))) for name, params in sorted(fixed.items()))
     methods: list[Method] = []
     # 1. Whatever refines needs a score to refine by.
+    order = parse_order(config.order, k) if config.order else ()
     refining = [variant for variant in variants if variant.startswith(("rum", "auto"))]
+    refining += [f"--order {' '.join(config.order)}"] if order else []
     if (refining or plans) and not scores:
         raise ValueError(
             f"{', '.join((*refining, *plans))} refines the forget set by a score; name one with --scores, as "
@@ -130,9 +134,11 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
         )
     # 2. Variants: each algorithm in each, once per score where the variant refines.
     make_method = partial(Method, tuning=tuning, fixed=fixed_params)
+    ascending = tuple(range(k))
     for variant in variants:
         descending = variant.endswith("-reversed")
-        partitions = [make_score_partition(score, k, rule, descending=descending) for score in scores]
+        parts_in_time = ascending[::-1] if descending else ascending
+        partitions = [make_score_partition(score, k, rule, parts_in_time) for score in scores]
         kind = variant.removesuffix("-reversed")
         if kind == "auto":
             if tuning != "steps":
@@ -168,20 +174,25 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
                 rounds = replace(schedule, order="descending" if descending else "ascending")
                 variant_name = name_ranked_variant(variant, risk)
                 methods.append(make_method(plan=(name,), variant=variant_name, rounds=rounds, risk=risk))
-    # 3. Plans, once per score, in the order of the parts and with rum-reversed in the other.
-    for plan, score in itertools.product(plans, scores):
+    # 3. Algorithms in the user's order of the parts.
+    for name, score in itertools.product(algorithms if order else (), scores):
+        partition = make_score_partition(score, k, rule, order)
+        methods.append(
+            make_method(plan=(name,), variant=name_variant(name_order(order), partition), partition=partition)
+        )
+    # 4. Plans, once per score: in the order of the parts, with rum-reversed in the other, and in the user's.
+    orders = [ascending, *([ascending[::-1]] if "rum-reversed" in variants else []), *([order] if order else [])]
+    for plan, score, each in itertools.product(plans, scores, orders):
         steps = parse_plan(plan, k)
-        partition = make_score_partition(score, k, rule)
-        methods.append(make_method(plan=steps, variant=name_variant("rum", partition), partition=partition))
-        if "rum-reversed" in variants:
-            # The partition is reversed too: each algorithm keeps its part, the parts only swap places in time.
-            partition = make_score_partition(score, k, rule, descending=True)
-            methods.append(
-                make_method(plan=steps[::-1], variant=name_variant("rum-reversed", partition), partition=partition)
-            )
+        partition = make_score_partition(score, k, rule, each)
+        # Each algorithm keeps its part, the parts only swap places in time.
+        plan_in_time = tuple(steps[part] for part in each)
+        methods.append(
+            make_method(plan=plan_in_time, variant=name_variant(name_order(each), partition), partition=partition)
+        )
     if not methods:
         raise ValueError("nothing to compare; name at least one of --algorithms or --plans")
-    # 4. Check what can be known only of all methods together.
+    # 5. Check what can be known only of all methods together.
     compared = {name for method in methods for name in method.plan}
     check_added(config.search, fixed, sorted(compared))
     for name in sorted(given.keys() - compared):
@@ -213,12 +224,13 @@ def parse_fixed_params(settings: Sequence[str], architecture: str) -> dict[str, 
     }
 
 
-def make_score_partition(score: str, k: int, rule: str, *, descending: bool = False) -> Partition:
-    """Make a partition by a score or by the distance to the centroid, ascending or descending."""
-    order = "descending" if descending else "ascending"
-    if score == CENTROID:
-        return Partition(kind="centroid", k=k, rule=rule, order=order)
-    return Partition(kind="score", score=score, k=k, rule=rule, order=order)
+def make_score_partition(score: str, k: int, rule: str, order: tuple[int, ...] = ()) -> Partition:
+    """Make a partition by a score or by the distance to the centroid; the order is ascending where none is given."""
+    ascending = tuple(range(k))
+    # Equal methods are equal objects: these two orders have names.
+    named = {ascending[::-1]: "descending", ascending: "ascending", (): "ascending"}
+    partition = Partition(kind="centroid", k=k, rule=rule, order=named.get(order, order))
+    return partition if score == CENTROID else replace(partition, kind="score", score=score)
 
 
 def name_variant(variant: str, partition: Partition) -> str:

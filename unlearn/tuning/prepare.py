@@ -8,7 +8,7 @@ from memscore.units import format_count
 from unlearn.forget_sets import find_score_name, resolve_score_alias
 from unlearn.trials.batch_norm import describe_first_climb
 from unlearn.trials.default_forget_set import choose_default_forget, choose_default_size
-from unlearn.trials.default_scores import find_default_score
+from unlearn.trials.default_scores import complete_worst_case, find_default_score
 from unlearn.trials.forecast import STORED_TRIAL_S, forecast_trials
 from unlearn.trials.measure import MIN_POPULATION, select_measures, select_population_measures
 from unlearn.trials.second_oracle import add_second_oracle
@@ -132,7 +132,7 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None, *, dry_
     config = replace(
         config,
         forget=context.forget,
-        tune_forget=resolve_score_alias(config.tune_forget, find_name),
+        tune_forget=resolve_score_alias(complete_worst_case(config.tune_forget, context.score_store), find_name),
         scores=tuple(map(find_name, config.scores)),
     )
     config, reduced = resolve_methods(config, context)
@@ -173,7 +173,7 @@ def resolve_methods(config: SweepConfig, context: UnlearningContext) -> tuple[Sw
         left_out = [f"{variant}, since {reason}" for variant, reason in reasons.items() if reason]
         line = f"left out of the default --variants: {'; '.join(left_out)}" if left_out else ""
         config = replace(config, variants=kept)
-    refines = config.plans or any(variant.startswith(("rum", "auto")) for variant in config.variants)
+    refines = config.plans or config.order or any(variant.startswith(("rum", "auto")) for variant in config.variants)
     if refines and not config.scores:
         config = replace(config, scores=(find_default_score(context.score_store),))
     return config, line
@@ -238,7 +238,7 @@ def check_options_used(config: SweepConfig) -> None:
         raise ValueError(f"--again recomputes the loss, and --risk {config.risk} replaces it; leave one of them out")
     # An option without effect would give the same results another identity and folder.
     kinds = {variant.removesuffix("-reversed") for variant in config.variants}
-    refines = bool(kinds & {"rum", "auto"} or config.plans)
+    refines = bool(kinds & {"rum", "auto"} or config.plans or config.order)
     partitions, searches = refines or "shuffle" in kinds, config.tuning != "defaults"
     has_parts = partitions or LONG in kinds
     selects_by_score = config.forget is None or find_score_name(config.forget) or find_score_name(config.tune_forget)

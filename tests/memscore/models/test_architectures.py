@@ -39,6 +39,16 @@ def conv(n_in, n_out, side):
         ("mlp-512-256", GREY, 10, 785 * 512 + 513 * 256 + 257 * 10),
         ("cnn", GREY, 10, conv(1, 16, 3) + 16 + conv(16, 32, 3) + 32 + (32 * 7 * 7 + 1) * 10),
         ("cnn-8", DIGIT, 2, conv(1, 8, 3) + 8 + (8 * 4 * 4 + 1) * 2),
+        (  # two convolutions a stage after the stem, one in two shortcuts, batch norm after each, the head
+            *("resnet8-16-32-64", RGB, 10),
+            conv(3, 16, 3)
+            + conv(16 + 16, 16, 3)
+            + conv(16 + 32, 32, 3)
+            + conv(32 + 64, 64, 3)
+            + (16 * 32 + 32 * 64)
+            + 2 * 3 * (16 + 32 + 64)
+            + 65 * 10,
+        ),
         ("resnet18", RGB, 10, 11_173_962),  # the count every CIFAR ResNet-18 states
         ("resnet18-imagenet-stem", RGB, 10, 11_181_642),
         ("resnet50", RGB, 10, 23_520_842),
@@ -61,7 +71,7 @@ def test_resnext_differs_from_its_imagenet_form_in_stem_and_head_only():
 ALL_SHAPES = (DIGIT, GREY, RGB, TINY)
 SMALLEST_AND_LARGEST = (DIGIT, TINY)
 """For networks of 20 million weights and more, whose blocks and stem are those of resnet18 at the shapes between."""
-SHAPES = dict.fromkeys([*ARCHITECTURES, "mlp-16-8", "cnn-4-8-16"], ALL_SHAPES) | dict.fromkeys(
+SHAPES = dict.fromkeys([*ARCHITECTURES, "mlp-16-8", "cnn-4-8-16", "resnet8-4-4-8"], ALL_SHAPES) | dict.fromkeys(
     ["resnet50", "resnext50"], SMALLEST_AND_LARGEST
 )
 
@@ -87,6 +97,18 @@ def test_a_cnn_may_have_any_image_down_to_one_pixel_a_feature_map():
         build_network("cnn", (2, 3, 5), 3, seed=0)
 
 
+def test_resnet8_takes_any_image_of_8_pixels_and_three_widths():
+    blocks = build_network("resnet8-4-4-8", (2, 9, 15), 3, seed=0).eval().body[3:6]
+    images = torch.zeros(1, 4, 9, 15)
+    shapes = [tuple((images := block(images)).shape[1:]) for block in blocks]
+    assert shapes == [(4, 9, 15), (4, 5, 8), (8, 3, 4)]
+    assert [block.downsample is None for block in blocks] == [True, False, False]
+    with pytest.raises(ValueError, match="resnet8 needs images of 8x8 or more, got 1x7x9"):
+        build_network("resnet8", (1, 7, 9), 10, seed=0)
+    with pytest.raises(ValueError, match="so three widths, got 2; write resnet8-16-32-64"):
+        build_network("resnet8-16-32", RGB, 10, seed=0)
+
+
 @pytest.mark.parametrize("shape", [(3, 32, 28), (3, 30, 30)], ids=str)
 def test_a_vit_takes_whole_square_patches(shape):
     with pytest.raises(ValueError, match=f"4x4 patches, got images {shape[0]}x{shape[1]}x{shape[2]}"):
@@ -97,7 +119,7 @@ def test_a_vit_takes_larger_patches_from_larger_images():
     assert build_network("vit-small", (1, 96, 96), 10, seed=0).body.conv_proj.kernel_size == (16, 16)
 
 
-@pytest.mark.parametrize("arch", ["mlp", "cnn", "resnet18", "vgg16", "vit-narrow"])
+@pytest.mark.parametrize("arch", ["mlp", "cnn", "resnet8", "resnet18", "vgg16", "vit-narrow"])
 def test_the_seed_alone_decides_the_weights(arch):
     def weights(seed):
         return torch.cat([p.detach().flatten() for p in build_network(arch, RGB, 10, seed=seed).parameters()])

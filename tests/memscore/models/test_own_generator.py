@@ -45,7 +45,7 @@ def test_what_can_only_draw_from_the_global_generator_is_refused():
         build_network(f"{__name__}:build_by_hand", (1, 8, 8), 3, 0, in_thread=True)
 
 
-@pytest.mark.parametrize("arch", ["mlp", "cnn-4-8", "resnet18-imagenet-stem", "vit-narrow"])
+@pytest.mark.parametrize("arch", ["mlp", "cnn-4-8", "resnet8", "resnet18-imagenet-stem", "vit-narrow"])
 def test_a_network_of_a_thread_has_the_same_weights_while_others_draw(arch):
     expected, built, stop = build_network(arch, (3, 16, 16), 4, seed=3), [], threading.Event()
 

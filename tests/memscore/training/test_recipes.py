@@ -82,7 +82,7 @@ PUBLISHED = {
     "sure-cinic10": (150, None, 0.01, "steps", (80, 150), 0.1, ()),
     "sure-tiny-imagenet": (150, None, 0.01, "steps", (80, 150), 0.1, ()),
 }
-OURS = {"digits", "small-mlp", "small-cnn", "small-vit"}
+OURS = {"digits", "small-mlp", "small-cnn", "small-resnet", "small-vit"}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -141,7 +141,7 @@ def test_an_unknown_recipe_offers_the_nearest():
 
 
 @pytest.mark.parametrize("data", ["digits", "cifar10", "/some/folder"])
-@pytest.mark.parametrize("arch", [*ARCHITECTURES, "mlp-512-256", "cnn-32-64"])
+@pytest.mark.parametrize("arch", [*ARCHITECTURES, "mlp-512-256", "cnn-32-64", "resnet8-16-32-64"])
 def test_every_architecture_has_a_default(data, arch):
     assert get_default_recipe_name(data, arch) in RECIPES
 
@@ -154,6 +154,7 @@ def test_every_architecture_has_a_default(data, arch):
         ("digits", "my.nets:small", "digits"),
         ("fashion-mnist", "mlp-512-256", "small-mlp"),
         ("fashion-mnist", "cnn", "small-cnn"),
+        ("fashion-mnist", "resnet8-16-32-64", "small-resnet"),
         ("cifar10", "resnet18", "rum-cifar10"),
         ("cifar10", "resnet18-imagenet-stem", "rum-memorization"),
         ("cifar100", "resnet50", "rum-cifar100"),

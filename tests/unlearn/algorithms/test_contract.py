@@ -1,5 +1,6 @@
 """The contract of every algorithm of the table."""
 
+import itertools
 from functools import cache
 from pathlib import Path
 
@@ -101,8 +102,7 @@ def test_theta_o_is_left_as_it_was_and_theta_u_shares_nothing_with_it(name, kind
 
 
 @every_algorithm
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "channels"), [*itertools.product(KINDS, (1, 3)), ("resnet8", 1)])
 def test_theta_u_has_the_names_shapes_and_types_of_theta_o_and_answers(name, kind, channels):
     problem, _, theta_u = run_once(name, kind, channels)
     ours, theirs = theta_u.state_dict(), problem.theta_o.state_dict()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from memscore.store.verify import verify
 from tests.fixtures import tiny
 from unlearn.experiments import entanglement
 from unlearn.experiments.entanglement import BUCKETS, LEVELS, MATCHED, MEAN_SCORE, name_bucket, summarize_scores
@@ -25,7 +26,11 @@ def test_every_part_is_judged_and_kept(experiment):
     assert not result.incomplete
     stored = prepared.store.read_table(f"{path}/rows.parquet")
     assert {"part", "entanglement_original", MEAN_SCORE} <= set(stored.column_names)
-    assert bytes(prepared.store.folder.read(f"{path}/figure.png"))[:4] == b"\x89PNG"
+    for picture in ("figure", "embeddings"):
+        assert bytes(prepared.store.folder.read(f"{path}/{picture}.png"))[:4] == b"\x89PNG"
+    verdict = verify(prepared.store)
+    assert not verdict.damaged
+    assert not verdict.missing
 
 
 def test_sets_at_equal_score_have_its_mean_in_common_and_buckets_do_not(experiment):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from cluster.pool import SerialPool
 from cluster.search import SerialSearch
@@ -16,10 +17,20 @@ from memscore.store.verify import verify
 from tests.fixtures import tiny
 from tests.fixtures.opened import open_bank
 from unlearn.experiments.base import SweepRunner
-from unlearn.experiments.five_requests import ARM_LABELS, EXPERIMENT, REFINED, VANILLA, check_claims, run
+from unlearn.experiments.five_requests import (
+    ARM_LABELS,
+    EXPERIMENT,
+    REFINED,
+    VANILLA,
+    check_claims,
+    plot_histograms,
+    run,
+)
 from unlearn.experiments.sequential_requests import (
+    HISTOGRAM_EDGES,
     RecomputeProxyJob,
     RequestSequence,
+    compute_skew,
     read_recomputed_proxy,
     read_rows,
     recompute_proxy,
@@ -159,6 +170,15 @@ def test_the_coefficient_is_that_of_the_proxy_over_what_is_left(lab):
             row = select_rows(rows, arm=arm, contender="neggrad-plus", index=1, round=number)[0]
             assert row["gini"] == pytest.approx(gini(np.array(remaining)), rel=1e-12)
             assert (row["lorenz_0.00"], row["lorenz_1.00"]) == (0, pytest.approx(1))
+            expected, _ = np.histogram(np.log10(remaining), HISTOGRAM_EDGES)
+            shares = [row[f"histogram_{edge:.2f}"] for edge in HISTOGRAM_EDGES[:-1]]
+            assert shares == pytest.approx(expected / len(remaining), abs=1e-12)
+
+
+def test_a_histogram_counts_what_is_beyond_its_ends_too():
+    skew = compute_skew(np.array([0.0, 1e-9, 1.0, 1.5, 500.0, 7.0]), forgotten=[5])
+    shares = {edge: skew[f"histogram_{edge:.2f}"] for edge in HISTOGRAM_EDGES[:-1]}
+    assert {edge: share for edge, share in shares.items() if share} == {-6.0: 0.4, 0.0: 0.4, 1.75: 0.2}
 
 
 def test_the_proxy_of_an_original_is_that_of_the_bank_to_the_bit(lab):
@@ -228,6 +248,20 @@ def test_more_rounds_than_there_are_examples_are_refused_before_anything_is_trai
 def test_the_figure_is_drawn_from_the_rows(lab):
     bank, result, _ = lab
     assert EXPERIMENT.draw_figure(result.results, make_config(bank.store)).startswith(b"\x89PNG")
+
+
+def test_histograms_are_means_over_originals_a_line_a_round():
+    rounds = [
+        [{f"histogram_{edge:.2f}": share * (edge == place) for edge in HISTOGRAM_EDGES} for share in shares]
+        for place, shares in ((-2.0, (0.4, 0.6)), (1.0, (1.0, np.nan)))
+    ]
+    axis = Figure().subplots()
+    plot_histograms(axis, rounds)
+    for patch, place, share in zip(axis.patches, (-2.0, 1.0), (0.5, 1.0), strict=True):
+        values, edges, _ = patch.get_data()
+        assert edges[values.argmax()] == pytest.approx(10**place)
+        assert values.max() == pytest.approx(share)
+        assert values.sum() == pytest.approx(share)
 
 
 def make_rows(refined, vanilla, skew, originals=8):

@@ -15,7 +15,8 @@ from unlearn.measures.weight_distance import weight_distance
 
 BATCH_NORM = "tests.fixtures.problems:with_batch_norm"
 CHAINS = {"mlp-12-9": (1, 8, 8), "cnn-4-6": (3, 8, 8), BATCH_NORM: (1, 8, 8)}
-ALL = CHAINS | {"resnet18": (3, 8, 8)}
+RESIDUAL = {"resnet18": (3, 8, 8), "resnet8": (1, 8, 8)}
+ALL = CHAINS | RESIDUAL
 
 
 def build_trained_network(architecture, shape, seed=0):
@@ -77,8 +78,9 @@ def test_a_random_order_of_a_chain_is_found_again(architecture):
     assert any((order != np.arange(len(order))).any() for order in orders)
 
 
-def test_a_residual_network_is_brought_nearer_and_never_farther():
-    model = build_trained_network("resnet18", (3, 8, 8))
+@pytest.mark.parametrize("architecture", RESIDUAL)
+def test_a_residual_network_is_brought_nearer_and_never_farther(architecture):
+    model = build_trained_network(architecture, RESIDUAL[architecture])
     state, symmetries = to_arrays(model), find_symmetries(model)
     _, moved = shuffle_units(state, symmetries, seed=3)
     nearer = permute_units(
@@ -97,6 +99,20 @@ def test_flattened_channels_move_as_blocks():
     ]
     assert symmetries.penultimate == "body.3"
     assert find_symmetries(build_network("resnet18", (3, 8, 8), 4, 0)).penultimate == "body.layer4.1.conv2"
+    assert find_symmetries(build_network("resnet8", (3, 8, 8), 4, 0)).penultimate == "body.5.conv2"
+
+
+def test_each_stage_of_resnet8_has_one_stream():
+    """The stem and the first block share an order; a shortcut's convolution shares that of its block's last one."""
+    groups = find_symmetries(build_network("resnet8", (1, 8, 8), 4, 0)).groups
+    written = [{name for name, axis in group if axis == 0 and name.endswith("weight")} for group in groups]
+    streams = [names for names in written if not any("conv1" in name for name in names)]
+    assert streams == [
+        {"body.0.weight", "body.1.weight", "body.3.conv2.weight", "body.3.bn2.weight"},
+        {f"body.4.{part}.weight" for part in ("downsample.0", "downsample.1", "conv2", "bn2")},
+        {f"body.5.{part}.weight" for part in ("downsample.0", "downsample.1", "conv2", "bn2")},
+    ]
+    assert len(groups) == 6  # and one within each block
 
 
 @pytest.mark.parametrize(("architecture", "named"), [("vit-narrow", "VisionTransformer"), ("resnext50", "grouped")])

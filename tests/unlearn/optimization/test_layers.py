@@ -91,6 +91,9 @@ def test_the_last_layers_of_a_residual_network_and_of_a_transformer():
     last = find_last_layers(build_network("resnet18", (1, 8, 8), 4, seed=0), (1, 8, 8), 2)
     assert last[-1] == "head"
     assert [name.split(".")[-1] for name in last] == ["conv2", "bn2", "head"]
+    shortcut = ["body.5.downsample.0", "body.5.downsample.1"]  # runs after the block's second convolution
+    last = find_last_layers(build_network("resnet8", (1, 8, 8), 4, seed=0), (1, 8, 8), 3)
+    assert last == ["body.5.conv2", "body.5.bn2", *shortcut, "head"]
     last = find_last_layers(build_network("vit-narrow", (1, 8, 8), 4, seed=0), (1, 8, 8), 3)
     assert last[-1] == "head"
     assert len(last) == 4  # two layers of the last block, the norm at the end, the head

@@ -85,6 +85,57 @@ def test_a_reversed_plan_keeps_each_algorithm_with_its_part():
     assert split_parts(down, values) == split_parts(up, values)[::-1]
 
 
+def test_an_order_of_the_parts_is_a_variant_of_its_own_and_plans_keep_their_parts():
+    values = np.array([0.9, 0.1, 0.5, 0.2, 0.8, 0.4])
+    plain, ordered, up, planned = build_methods(
+        *("scrub",),
+        variants=("rum",),
+        order=("medium", "low", "high"),
+        plans=("nothing>finetune>salun",),
+        scores=SCORES[:1],
+    )
+    assert [method.variant for method in (plain, up)] == [f"rum {SCORES[0]}"] * 2
+    assert [method.variant for method in (ordered, planned)] == [f"rum-medium-low-high {SCORES[0]}"] * 2
+    low, medium, high = (1, 3), (2, 5), (0, 4)
+    assert [part for _, part in split_parts(ordered, values)] == [medium, low, high]
+    assert planned.name == "finetune>nothing>salun"
+    assert split_parts(planned, values) == [(("finetune",), medium), ((ORIGINAL,), low), (("salun",), high)]
+    [by_centroid] = build_methods("scrub", variants=(), order=("3", "1", "2"), scores=(CENTROID,))
+    assert (by_centroid.variant, by_centroid.partition.kind) == ("rum-high-low-medium centroid", "centroid")
+
+
+def test_an_order_of_other_than_three_parts_is_of_numbers():
+    values = np.array([0.4, 0.1, 0.3, 0.2])
+    [method] = build_methods("scrub", variants=(), order=("4", "1", "3", "2"), scores=SCORES[:1], parts=4)
+    assert method.variant == f"rum-4-1-3-2 {SCORES[0]}"
+    assert [part for _, part in split_parts(method, values)] == [(0,), (1,), (2,), (3,)]
+
+
+@pytest.mark.parametrize(("order", "same"), [(("low", "medium", "high"), "rum"), (("3", "2", "1"), "rum-reversed")])
+def test_an_order_that_has_a_name_is_that_variant(order, same):
+    plans = {"plans": ("nothing>finetune>salun",), "scores": SCORES[:1]}
+    assert build_methods("scrub", variants=(), order=order, scores=SCORES[:1]) == build_methods(
+        "scrub", variants=(same,), scores=SCORES[:1]
+    )
+    both = build_methods("scrub", variants=("rum", same), order=order, **plans)
+    assert set(both) == set(build_methods("scrub", variants=("rum", same), **plans))
+
+
+@pytest.mark.parametrize(
+    ("order", "parts", "rule"),
+    [
+        (("medium", "low"), 3, "low medium high, or 1 2 3, in any order"),
+        (("low", "low", "high"), 3, "each of the 3 parts once"),
+        (("low", "2", "high"), 3, "each of the 3 parts once"),
+        (("low", "high"), 2, "the numbers 1 to 2, in any order"),
+        (("0", "1", "2", "3"), 4, "the numbers 1 to 4, in any order"),
+    ],
+)
+def test_an_order_names_each_part_once(order, parts, rule):
+    with pytest.raises(ValueError, match=f"--order {' '.join(order)} must .*{rule}"):
+        build_methods("scrub", order=order, parts=parts, scores=SCORES[:1])
+
+
 def test_one_algorithm_takes_every_part():
     [rum] = build_methods("finetune", variants=("rum",), scores=SCORES[:1], parts=3)
     assert [rum.list_candidates(number) for number in range(3)] == [("finetune",)] * 3
@@ -121,6 +172,7 @@ def test_algorithms_that_draw_labels_are_known():
         ({"algorithms": ("finetun",)}, "unknown algorithm 'finetun'; did you mean 'finetune'"),
         ({"variants": ("rumm",)}, "unknown variant 'rumm'; did you mean 'rum'"),
         ({"variants": ("rum",)}, "rum refines the forget set by a score; name one with --scores"),
+        ({"order": ("2", "1", "3")}, "--order 2 1 3 refines the forget set by a score; name one with --scores"),
         ({"plans": ("finetune>salun>scrub",)}, "finetune>salun>scrub refines the forget set by a score"),
         (
             {"plans": ("finetune>salum>scrub",), "scores": SCORES},
