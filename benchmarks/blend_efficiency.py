@@ -53,6 +53,8 @@ DRAWN = 10_000
 MLP = {"data": "digits"} | DATA["digits"]
 CNN = MLP | {"arch": "cnn-8-16", "epochs": 10}
 FASHION = {"data": "fashion-mnist"} | DATA["fashion-mnist"] | {"train_limit": 10_000, "batch": 128, "epochs": 10}
+FASHION_2000 = FASHION | {"train_limit": 2_000, "batch": 64, "epochs": 15}
+FASHION_CNN = FASHION_2000 | {"arch": "cnn-8-16", "epochs": 10}
 
 Outputs = dict[str, np.ndarray]
 
@@ -95,6 +97,12 @@ CASES = {
     ),
     "digits, CNN": Case("cnn", CNN, 0.5, 512, {"iid": iid(0.5, 896), "orthogonal": orthogonal(0.5, (64, 128))}),
     "Fashion-MNIST 10,000, MLP": Case("fashion", FASHION, 0.5, 256, {"iid": iid(0.5, 512)}),
+    "Fashion-MNIST 2,000, MLP": Case(
+        "fashion-2000", FASHION_2000, 0.5, 512, {"iid": iid(0.5, 1024), "orthogonal": orthogonal(0.5, (64, 512))}
+    ),
+    "Fashion-MNIST 2,000, CNN": Case(
+        "fashion-2000-cnn", FASHION_CNN, 0.5, 256, {"iid": iid(0.5, 512), "orthogonal": orthogonal(0.5, (64, 256))}
+    ),
 }
 DRAWN_CASE = "drawn from digits, 10,000 examples"
 
