@@ -6,6 +6,9 @@
     refinement   the candidate x with the largest expected improvement E[max(f(x) - max_i y_i, 0)] under a Gaussian
                  process through the results y_i (Jones et al. 1998)
 
+Where all results are alike, as where every rate so far was too small to change anything, the largest rates come next:
+an expected improvement would follow noise there.
+
 The process has a fixed length scale, a quarter of each parameter's range (of its logarithm where the domain is one),
 since a handful of results cannot fit one. Every draw depends on the seed, the name of the stream and the number of the
 draw alone: a search that continues proposes what one that was not interrupted would have.
@@ -26,6 +29,10 @@ LENGTH_SCALE = 0.25
 """Distance, in shares of a parameter's range, over which the process expects results to be alike."""
 NOISE = 0.1
 """Standard deviation of a result's error, in standard deviations of the results."""
+FLAT = 0.02
+"""Range of results below which they tell nothing apart: of ToW and of the oracle-free objective alike."""
+LEAST_SPREAD = 0.05
+"""Least standard deviation that the process assumes of results, so that it does not take noise for a trend."""
 N_CANDIDATES = 256
 LOCAL_SCALES = (0.1, 0.03)
 """Standard deviations of the candidates around the best result, in shares of a parameter's range."""
@@ -76,12 +83,14 @@ def propose(
     if not candidates:
         return None
     finite = [objective for _, objective in results if np.isfinite(objective)]
-    if len(set(finite)) < 2:
-        # Nothing distinguishes the results, so nothing tells where to look.
+    if not finite:
         return candidates[0]
+    strongest = push_to_upper_ends(space, results[0][0])
+    if max(finite) - min(finite) < FLAT and repr(strongest) not in tried:
+        return strongest
     objectives = np.array([objective if np.isfinite(objective) else min(finite) for _, objective in results])
     # The process expects results of mean 0 and variance 1, and returns to that mean far from all of them.
-    objectives = (objectives - objectives.mean()) / objectives.std()
+    objectives = (objectives - objectives.mean()) / max(objectives.std(), LEAST_SPREAD)
     process = GaussianProcessRegressor(Matern(LENGTH_SCALE, nu=2.5), alpha=NOISE**2, optimizer=None)
     process.fit(np.array([encode(space, values) for values, _ in results]), objectives)
     mean, sd = process.predict(np.array([encode(space, values) for values in candidates]), return_std=True)
@@ -90,6 +99,13 @@ def propose(
     sd = np.maximum(sd, 1e-9)
     expected_improvement = gain * norm.cdf(gain / sd) + sd * norm.pdf(gain / sd)
     return candidates[int(np.argmax(expected_improvement))]
+
+
+def push_to_upper_ends(space: Mapping[str, Domain], values: Values) -> Values:
+    """Return the values with every rate and strength, which have logarithmic domains, at its upper end."""
+    return {
+        name: float(domain.high) if isinstance(domain, LogUniform) else values[name] for name, domain in space.items()
+    }
 
 
 def draw_candidates(

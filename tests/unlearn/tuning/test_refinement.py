@@ -72,10 +72,19 @@ def test_undefined_results_count_as_the_worst_and_proposals_keep_away_from_them(
     assert 1e-4 <= propose(LR, results, 0, "nan")["lr"] < 0.08
 
 
-def test_where_all_results_are_undefined_or_equal_something_new_is_proposed():
-    for objective in (float("nan"), 0.5):
-        results = [({"lr": lr}, objective) for lr in (1e-3, 1e-2)]
-        assert propose(LR, results, 0, "same")["lr"] not in {1e-3, 1e-2}
+def test_where_all_results_are_undefined_something_new_is_proposed():
+    results = [({"lr": lr}, float("nan")) for lr in (1e-3, 1e-2)]
+    assert propose(LR, results, 0, "same")["lr"] not in {1e-3, 1e-2}
+
+
+def test_where_nothing_had_an_effect_the_largest_rate_comes_next_and_then_what_is_far_from_all():
+    """Differences of some thousandths are noise, and no reason to look for more beside the best of them."""
+    results = [({"lr": lr}, 0.63 + noise) for lr, noise in ((1e-4, 0.004), (3e-4, 0.0), (1e-3, 0.0), (3e-3, -0.003))]
+    assert propose(LR, results, 0, "flat") == {"lr": 1.0}
+    results.append(({"lr": 1.0}, 0.631))
+    assert 0.01 < propose(LR, results, 0, "flat")["lr"] < 0.5
+    kept = propose(ALL, [({"lr": 1e-3, "alpha": 0.2, "steps": 2, "order": None}, 0.5)], 0, "flat")
+    assert kept == {"lr": 1.0, "alpha": 0.2, "steps": 2, "order": None}
 
 
 def test_a_finite_space_ends_where_every_value_has_a_result():
