@@ -133,6 +133,15 @@ def list_duplicates(
     return 0
 
 
+def check_new_file(out: str) -> None:
+    """Check that a file can be made without loss: it must not exist, for it may be one of the bank's own."""
+    path = Path(out)
+    if path.exists() or path.is_symlink():
+        raise ValueError(f"--out {out} exists, and would be overwritten; give another name, or remove it")
+    if not path.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {path.parent}; make it, or name another")
+
+
 def list_highest_scores(
     store: tyro.conf.Positional[str],
     score: str = "memorization_k0.500",
@@ -145,15 +154,20 @@ def list_highest_scores(
         store: path or URL of the bank.
         score: of the bank, higher is more memorized or riskier.
         count: how many.
-        out: file to write them to (default: the terminal).
+        out: file to write them to, which must not exist yet (default: the terminal).
 
     Returns:
         Exit code 0.
+
+    Raises:
+        ValueError: the file exists, or its folder does not.
     """
     with quiet_interrupt_during_imports():
         from memscore.analysis.compare_banks import list_highest
         from memscore.store.store import Store
 
+    if out is not None:
+        check_new_file(out)
     ids = list_highest(Store.open(store, check_manifest=True), score, count)
     if out is None:
         for example in ids:

@@ -50,8 +50,8 @@ class ExperimentConfig:
         proxies: scores used in place of it, where an experiment compares them.
         size: number of examples to forget.
         algorithms: the algorithms that take part, by name (`unlearn list algorithms` lists all) or module:function.
-        tunings: how often all parameters are chosen anew, with other draws, originals and forget sets, each judged on
-            originals of its own; verdicts are over tunings, and of one there is none.
+        tunings: how often all parameters are chosen anew, with other draws and originals and another draw of the
+            forget set, each judged on originals of its own; verdicts are over tunings, and of one there is none.
         budget: configurations evaluated at each step of a plan, in each tuning.
         tune_seeds: number of originals of each tuning.
         seeds: number of originals that methods are judged on, of all tunings together; twice as many for algorithms

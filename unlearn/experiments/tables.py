@@ -116,7 +116,8 @@ def list_claim_notes(claims: Sequence[Claim]) -> list[str]:
     several = [f"{name} ({n})" for name, n in families.items() if n > 1]
     notes = [
         "verdict: at 5 % for all claims of one kind together (Holm), and p is of that; uncorrected: at 5 % for each "
-        "claim alone. Undecided: no effect was shown, which is not that there is none"
+        "claim alone. Undecided: no effect was shown, which is not that there is none; so is a difference without any "
+        "spread, which has no test"
     ] * bool(claims)
     notes += [f"claims of one kind: {', '.join(several)}"] * bool(several)
     if any(claim.value.conditional for claim in claims):

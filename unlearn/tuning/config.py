@@ -55,8 +55,9 @@ class SweepConfig:
         space: the ranges that are searched: wide, or the papers'.
         search: parameters that are searched besides, epochs or batch, as finetune.epochs: half to three times the
             epochs, a quarter to four times the batch.
-        tunings: how often all parameters are chosen anew, with other draws, originals and forget sets, each judged on
-            originals of its own; intervals are over tunings, and of one tuning there is no verdict.
+        tunings: how often all parameters are chosen anew, with other draws and originals and another draw of the
+            forget set, each judged on originals of its own; intervals are over tunings, and of one tuning there is no
+            verdict.
         budget: configurations evaluated at each step of a plan, in each tuning.
         sampler: refine: a design of the whole space, then configurations near the best; random; grid; or tpe. refine
             and tpe learn from results and so need a search for each selection.

@@ -190,6 +190,12 @@ def build_methods(config: SweepConfig, architecture: str) -> list[Method]:
         methods.append(
             make_method(plan=plan_in_time, variant=name_variant(name_order(each), partition), partition=partition)
         )
+    without_epochs = [name for name in algorithms if LONG in variants and not has_epochs(name)]
+    if not methods and without_epochs:
+        raise ValueError(
+            f"--variants {LONG} multiplies epochs, and {', '.join(without_epochs)} has none; name other --algorithms, "
+            "or --variants vanilla"
+        )
     if not methods:
         raise ValueError("nothing to compare; name at least one of --algorithms or --plans")
     # 5. Check what can be known only of all methods together.

@@ -26,7 +26,7 @@ from unlearn.trials.setup import (
 )
 from unlearn.tuning.config import DEFAULT_VARIANTS, SweepConfig
 from unlearn.tuning.dry_run import SweepCounts, count_sweep
-from unlearn.tuning.methods import CENTROID, LONG, Method, build_methods
+from unlearn.tuning.methods import CENTROID, LONG, Method, build_methods, has_epochs
 from unlearn.tuning.populations import measure_populations
 from unlearn.tuning.refinement import count_design
 from unlearn.tuning.results import claim_sweep_folder, resolve_sweep_folder, write_sweep
@@ -136,6 +136,7 @@ def prepare_sweep(config: SweepConfig, cache: SplitsCache | None = None, *, dry_
         scores=tuple(map(find_name, config.scores)),
     )
     config, reduced = resolve_methods(config, context)
+    notes += describe_without_epochs(config)
     context = replace(context, notes=(*notes, *filter(None, [reduced]), *context.notes))
     if config.risk is not None:
         config = replace(config, risk=complete_score_name(context.score_store, config.risk))
@@ -177,6 +178,12 @@ def resolve_methods(config: SweepConfig, context: UnlearningContext) -> tuple[Sw
     if refines and not config.scores:
         config = replace(config, scores=(find_default_score(context.score_store),))
     return config, line
+
+
+def describe_without_epochs(config: SweepConfig) -> list[str]:
+    """Describe the algorithms that have no variant with more epochs."""
+    names = [name for name in config.algorithms if not has_epochs(name)] if LONG in config.variants else []
+    return [f"{', '.join(names)}: no {LONG}, since there are no epochs to multiply"] if names else []
 
 
 def complete_score_name(store: Store, name: str) -> str:

@@ -275,6 +275,11 @@ def take_from_sweep(trials: PreparedTrials) -> PreparedTrials:
         and entry["tuning"] in {UNTUNED, 0}
         and entry["steps"]
     }
+    if not choices:
+        raise ValueError(
+            f"--from-sweep {request.from_sweep}: that sweep chose nothing by {request.select} for an algorithm without "
+            "parts and rounds; run one with --variants vanilla"
+        )
     if trials.algorithm not in choices:
         validate_choice(f"choice by {request.select} of {path} without parts and rounds", trials.algorithm, choices)
     [step] = choices[trials.algorithm]["steps"]

@@ -11,6 +11,7 @@ from memscore.units import format_count
 from unlearn.class_arguments import parse_classes
 from unlearn.forget_sets import ForgetSet, SizeTooLargeError, find_score_name, select_forget_set
 from unlearn.meta.partition import mean_score
+from unlearn.meta.worst_case import WORST_CASE
 from unlearn.trials.forgotten_copies import describe_held_out_copies, find_retained_copies
 from unlearn.trials.setup import UnlearningContext
 from unlearn.tuning.config import SweepConfig
@@ -18,6 +19,8 @@ from unlearn.tuning.methods import Method
 
 LEFT_OUT_SHARES = (1 / 3, 1 / 6, 0.0)
 """Shares of the examples that a tuning does not select from, the first that leaves enough."""
+FEWEST = 2
+"""Tunings that have an interval at all."""
 SAME = "same"
 """Value of --tune-forget for tuning on the judged forget set itself."""
 
@@ -128,7 +131,12 @@ def describe_score_difference(
     "" if no score selects them, or if all sets are the same.
     """
     score = find_score_name(spec)
-    if not score or all(tuning_set.rows == judged_set.rows for tuning_set in tuning_sets):
+    # The worst case is selected by two scores, of which one is turned: its mean would say nothing.
+    if (
+        not score
+        or spec.startswith(WORST_CASE)
+        or all(tuning_set.rows == judged_set.rows for tuning_set in tuning_sets)
+    ):
         return ""
     values = read_score(score)
     means = sorted({f"{mean_score(values, tuning_set.rows):.3f}" for tuning_set in tuning_sets})
@@ -140,15 +148,20 @@ def describe_score_difference(
 
 
 def describe_shared_examples(tuning_sets: Sequence[ForgetSet]) -> str:
-    """Describe how many examples the sets of several tunings have in common; "" for a single tuning."""
+    """Describe what intervals are over: how many tunings, and how many examples their sets have in common."""
     if len(tuning_sets) == 1:
-        return ""
+        return (
+            "one tuning: intervals are over originals, given its choice of parameters; --tunings 3 repeats the choice"
+        )
     shared = len(set.intersection(*(set(tuning_set.rows) for tuning_set in tuning_sets)))
     size = max(len(tuning_set.rows) for tuning_set in tuning_sets)
-    return (
+    line = (
         f"{len(tuning_sets)} tunings, each with draws and originals of its own; their forget sets of "
         f"{format_count(size, 'example')} have {shared} in common"
     )
+    if len(tuning_sets) == FEWEST:
+        line += "; an interval over two is 12.7 standard errors to each side, --tunings 3 is 4.3"
+    return line if shared < size else f"{line}, so intervals leave out what another set would change"
 
 
 def describe_copies_of_sets(context: UnlearningContext, *forget_sets: ForgetSet) -> list[str]:

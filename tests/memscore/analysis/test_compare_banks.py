@@ -106,3 +106,19 @@ def test_banks_that_cannot_be_compared_say_why(banks, capsys, monkeypatch):
     monkeypatch.setattr(compare_banks, "read_with_error", lambda *_: next(apart))
     with pytest.raises(ValueError, match="have no training example in common; compare banks of the same data"):
         compare_banks.compare_banks(first, second, SCORE)
+
+
+def test_a_list_of_ids_replaces_no_file_of_the_bank_and_no_other(banks, tmp_path):
+    """Even the bank's own tables have paths that can be typed."""
+    store = banks[0]
+    table = store.folder.root + "/scores.parquet"
+    with open(table, "rb") as file:
+        before = file.read()
+    with pytest.raises(ValueError, match=r"--out .*scores.parquet exists, and would be overwritten"):
+        bank.list_highest_scores(store.url, SCORE, 3, table)
+    with open(table, "rb") as file:
+        assert file.read() == before
+    with pytest.raises(ValueError, match=r"there is no folder .*missing; make it, or name another"):
+        bank.list_highest_scores(store.url, SCORE, 3, str(tmp_path / "missing" / "top.txt"))
+    assert bank.list_highest_scores(store.url, SCORE, 3, str(tmp_path / "top.txt")) == 0
+    assert len((tmp_path / "top.txt").read_text().split()) == 3

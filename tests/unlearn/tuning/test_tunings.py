@@ -168,3 +168,16 @@ def test_vanilla_long_is_vanilla_with_as_many_times_the_epochs_as_there_are_part
         for found, variant in ((result, "vanilla-long"), (alone, "vanilla"))
     ]
     assert trials[0] == trials[1]
+
+
+def test_an_algorithm_without_epochs_has_no_longer_variant_and_a_line_says_so(store):
+    sweep = prepare_sweep(make_config(store, algorithms=("ssd", "finetune"), variants=("vanilla-long",), set=()))
+    assert "ssd: no vanilla-long, since there are no epochs to multiply" in sweep.context.notes
+    with pytest.raises(ValueError, match="multiplies epochs, and ssd has none"):
+        prepare_sweep(make_config(store, algorithms=("ssd",), variants=("vanilla-long",), set=()))
+
+
+def test_a_line_says_what_intervals_are_over(plain, tuned):
+    _, result, _ = plain
+    assert any(note.startswith("one tuning: intervals are over originals") for note in result.notes)
+    assert any("12.7 standard errors to each side" in note for note in tuned[1].notes)
