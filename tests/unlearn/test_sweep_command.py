@@ -204,7 +204,7 @@ def test_scores_may_be_another_banks_of_the_same_data(done, tmp_path, capsys):
     line = f"scores are those of {other}, whose models were trained otherwise (epochs 4, theta_o's 6)"
     assert line in capsys.readouterr().out
     record = json.loads(Path(done, "sweeps", "borrowed", "chosen.json").read_text())
-    assert [note.startswith(line) for note in record["notes"]] == [True, False]
+    assert [note.startswith(line) for note in record["notes"]] == [True, False, False]
     words = ("--forget", f"{SCORE}:high", "--scores-of", done, "--name", "own")
     assert sweep.main([done, *FEW, *ONE, *words]) == 0
     assert "scores are those" not in capsys.readouterr().out
