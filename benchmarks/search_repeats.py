@@ -51,10 +51,6 @@ class RepeatedSweep(SweepConfig):
         """The same in every repeat."""
         return range(JUDGED)
 
-    def find_tuning(self, index: int) -> int:
-        """The tuning whose choice a judged original judges."""
-        return index % self.tunings
-
 
 def main(store: tyro.conf.Positional[str], repeats: int = 10, forget: str = "", quick: bool = False) -> None:
     """Measure.

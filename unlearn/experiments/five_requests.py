@@ -44,7 +44,6 @@ from unlearn.trials.diverged import is_diverged
 from unlearn.trials.forgotten_copies import find_retained_copies
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows
-from unlearn.tuning.state import UNTUNED
 
 ROUNDS = 5
 TUNING = "tuning"
@@ -90,8 +89,7 @@ def run(config: ExperimentConfig, runner: SweepRunner, rounds: int = ROUNDS) -> 
         for state in result.sweeps[TUNING].states
         if not state.end_reason
         # The originals that the sweep judged on: none of the tuning.
-        for index in tuning.get_judged_originals(draws_labels=state.method.draws_labels)
-        if state.tuning in {UNTUNED, tuning.find_tuning(index)}
+        for index in tuning.get_originals_of_tuning(state.tuning, draws_labels=state.method.draws_labels)
     ]
     labelled = replace(runner, show_progress=partial(label_progress, runner.show_progress, "rounds"))
     remarks = run_rounds(context, sequences, rounds, size, labelled)

@@ -15,6 +15,8 @@ DEFAULT_VARIANTS = ("vanilla", "rum", "rsu")
 TuningMode = Literal["steps", "joint", "defaults"]
 Sampler = Literal["refine", "random", "grid", "tpe"]
 Selection = Literal["oracle", "blind"]
+UNTUNED = -1
+"""Number of the tuning of methods without parameters that are chosen."""
 SELECTIONS: tuple[Selection, ...] = ("oracle", "blind")
 
 
@@ -153,9 +155,10 @@ class SweepConfig:
         start = self.tuning_originals.stop
         return range(start, start + self.seeds * (2 if draws_labels else 1))
 
-    def find_tuning(self, index: int) -> int:
-        """The tuning whose choice a judged original judges; they take turns."""
-        return (index - self.tuning_originals.stop) % self.tunings
+    def get_originals_of_tuning(self, tuning: int, *, draws_labels: bool) -> range:
+        """The judged originals that judge the choice of one tuning, which take turns; all of them for UNTUNED."""
+        judged = self.get_judged_originals(draws_labels=draws_labels)
+        return judged if tuning == UNTUNED else judged[tuning :: self.tunings]
 
     @property
     def folder_name(self) -> str:

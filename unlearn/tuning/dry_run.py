@@ -27,12 +27,14 @@ from unlearn.trials.runner import read_stored_row
 from unlearn.trials.setup import UnlearningContext, read_embeddings
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import Method
+from unlearn.tuning.refinement import count_design
 from unlearn.tuning.runner import Sweep
 from unlearn.tuning.search import (
     OBJECTIVE,
     HyperparameterSearch,
     deduplicate_results,
     read_config_results,
+    replay_refinement,
     select_config,
     to_domains,
 )
@@ -200,21 +202,25 @@ def count_level(
     store, best = sweep.store, None
     is_exact, searches = True, list(sweep.list_searches(state, tuning_sets))
     for _, search in searches:
-        key = search.folder_key(store)
         stored = [] if is_assumed else read_results(sweep, search, stored_trials)
         budget = int(min(config.budget if search.space else 1, count_values(to_domains(search.space))))
-        n_stored, n = min(len(stored), budget), len(search.trials)
-        is_exact &= n_stored == budget
-        identity = (store.url, key, state.select if is_assumed else "")
-        counts.runs[identity] = PlannedRuns(
-            label=f"{describe_steps(search.trials[0])}, step {level + 1}"
-            if level
-            else describe_steps(search.trials[0]),
-            planned=budget * n,
-            stored=n_stored * n,
-            trial=search.trials[0],
-            resumes=level > 0,
-        )
+        n_shared, ended = budget, len(stored) >= budget
+        if config.sampler == "refine":
+            stored, ended = replay_refinement(search, budget, config.seed, stored)
+            n_shared = min(budget, count_design(len(search.space)))
+        is_exact &= ended
+        # Selections share the design, and each refines on its own.
+        parts = (search.folder_key(store), 0, n_shared), (search.key(store), n_shared, budget)
+        for key, first, stop in (part for part in parts if part[1] < part[2]):
+            counts.runs[store.url, key, first, state.select if is_assumed else ""] = PlannedRuns(
+                label=f"{describe_steps(search.trials[0])}, step {level + 1}"
+                if level
+                else describe_steps(search.trials[0]),
+                planned=(stop - first) * len(search.trials),
+                stored=len(stored[first:stop]) * len(search.trials),
+                trial=search.trials[0],
+                resumes=level > 0,
+            )
         chosen, column = select_config(stored, state.select), OBJECTIVE[state.select]
         if chosen and (best is None or chosen[column] > best[0][column]):
             best = chosen, search, stored

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-LEVELS = ("low", "medium", "high")
-"""Names of three parts, from the lowest score to the highest."""
+from unlearn.forget_sets import LEVELS
 
 
 def parse_order(words: Sequence[str], k: int) -> tuple[int, ...]:

@@ -18,9 +18,10 @@ from unlearn.trials.config import ORACLE, ORIGINAL, Row
 from unlearn.trials.diverged import COUNTED, count_diverged, get_value, is_diverged
 from unlearn.trials.second_oracle import compare_second_oracle
 from unlearn.trials.tables import format_estimate
+from unlearn.tuning.config import UNTUNED
 from unlearn.tuning.methods import AUTOMATIC
 from unlearn.tuning.search import OBJECTIVE
-from unlearn.tuning.state import UNTUNED, SweepResult
+from unlearn.tuning.state import SweepResult
 
 
 def average_by_original(rows: Sequence[Row], column: str) -> dict[int, float]:

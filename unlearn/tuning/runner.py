@@ -45,7 +45,7 @@ from unlearn.trials.setup import (
     require_reference_models,
     run_trials,
 )
-from unlearn.tuning.config import SweepConfig
+from unlearn.tuning.config import UNTUNED, SweepConfig
 from unlearn.tuning.methods import Method
 from unlearn.tuning.search import (
     OBJECTIVE,
@@ -58,12 +58,12 @@ from unlearn.tuning.search import (
     run_searches,
     select_config,
 )
-from unlearn.tuning.state import UNTUNED, MethodProgress, SweepResult, explain_no_choice, identity_columns
+from unlearn.tuning.state import MethodProgress, SweepResult, explain_no_choice, identity_columns
 from unlearn.tuning.tuning_set import (
     describe_copies_of_sets,
     describe_outdated_scores,
     describe_score_difference,
-    describe_shared_examples,
+    describe_tunings,
     select_tuning_sets,
 )
 
@@ -217,7 +217,7 @@ class Sweep:
         judged_rows, failed = self._run_judged_trials(states, judged_set, pool)
         notes = (
             describe_score_difference(self.context.forget, tuning_sets, judged_set, self.read_score),
-            describe_shared_examples(tuning_sets),
+            describe_tunings(tuning_sets) if any(is_tuned(method, self.config) for method in self.methods) else "",
             describe_outdated_scores(self.context.injected, self.methods),
             *describe_copies_of_sets(self.context, judged_set, *tuning_sets),
         )
@@ -441,10 +441,8 @@ class Sweep:
                 trial = self.make_trial(reference, [(name, ())], (forget.rows,), index=index, **common)
                 planned.append((trial, identity_columns(reference, 0, "", 0, 0)))
         for state in (state for state in states if not state.end_reason):
-            for index in self.config.get_judged_originals(draws_labels=state.method.draws_labels):
-                # A choice is judged on the originals of its tuning, and what was not chosen on all.
-                if state.tuning not in {UNTUNED, self.config.find_tuning(index)}:
-                    continue
+            draws_labels = state.method.draws_labels
+            for index in self.config.get_originals_of_tuning(state.tuning, draws_labels=draws_labels):
                 parts = self.split(state.method, forget, index)
                 whole = self.make_trial(
                     state.method, state.steps, parts, index=index, save_model=self.config.dynamics, **common

@@ -396,27 +396,55 @@ def plan_configs(
     results: Sequence[ConfigResult],
     backend: SearchBackend,
 ) -> list[Values]:
-    """Plan the configurations that follow those already planned; none where the budget is used up.
-
-    A configuration that failed, and so has no result, counts as the worst.
-    """
+    """Plan the configurations that follow those already planned; none where the budget is used up."""
     if config.sampler != "refine":
         # Without learning all are known at once.
         return (
             [] if planned else backend.enumerate_configs(request, sampler=config.sampler, seed=config.seed)  # type: ignore[arg-type]
         )
+    return plan_refinement(search, request.budget, config.seed, planned, results)
+
+
+def plan_refinement(
+    search: HyperparameterSearch,
+    budget: int,
+    seed: int,
+    planned: Sequence[Values],
+    results: Sequence[ConfigResult],
+) -> list[Values]:
+    """Plan the next round of a search that refines: its design, then one configuration after the other.
+
+    A configuration that failed, and so has no result, counts as the worst.
+    """
     if not planned:
-        n_design = min(request.budget, count_design(len(search.space)))
-        drawn = draw_design(search.space, n_design - 1, config.seed, search.stream)
+        n_design = min(budget, count_design(len(search.space)))
+        drawn = draw_design(search.space, n_design - 1, seed, search.stream)
         # Of a space with few values the design may draw one twice.
         return list({hash_record(values): values for values in (search.defaults, *drawn)}.values())
-    if not search.space or len(planned) >= request.budget:
+    if not search.space or len(planned) >= budget:
         return []
     # Only the search's own plan, not what others evaluated in the same folder: the plan must not depend on them.
     objectives = {hash_record(result["values"]): result[OBJECTIVE[search.guide]] for result in results}
     history = [(values, objectives.get(hash_record(values), float("nan"))) for values in planned]
-    proposal = propose(search.space, history, config.seed, search.stream)
+    proposal = propose(search.space, history, seed, search.stream)
     return [] if proposal is None else [proposal]
+
+
+def replay_refinement(
+    search: HyperparameterSearch, budget: int, seed: int, results: Sequence[ConfigResult]
+) -> tuple[list[ConfigResult], bool]:
+    """Replay a search that refines, as far as its results are stored.
+
+    Returns the results of its own configurations, in their order, and whether the search has ended.
+    """
+    plan: list[Values] = []
+    stored = {hash_record(result["values"]) for result in results}
+    while batch := plan_refinement(search, budget, seed, plan, results):
+        plan += batch
+        # What follows depends on a result that is missing.
+        if any(hash_record(values) not in stored for values in batch):
+            return select_planned(results, plan), False
+    return select_planned(results, plan), True
 
 
 def build_search(search: HyperparameterSearch, key: str, budget: int, stored: Sequence[ConfigResult]) -> Search:

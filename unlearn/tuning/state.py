@@ -5,12 +5,9 @@ from dataclasses import dataclass, field
 
 from unlearn.forget_sets import ForgetSet
 from unlearn.trials.config import Params, Row
-from unlearn.tuning.config import Selection
+from unlearn.tuning.config import UNTUNED, Selection
 from unlearn.tuning.methods import Method
 from unlearn.tuning.search import ConfigResult
-
-UNTUNED = -1
-"""Number of the tuning in rows of methods without parameters that are chosen."""
 
 
 @dataclass(kw_only=True)

@@ -26,13 +26,13 @@ from unlearn.trials.setup import (
     zero_embeddings,
 )
 from unlearn.tuning.added_parameters import check_added
-from unlearn.tuning.config import SweepConfig
+from unlearn.tuning.config import UNTUNED, SweepConfig
 from unlearn.tuning.methods import Method
 from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import SWEEPS_FOLDER
 from unlearn.tuning.runner import check_matched_classes, check_methods
 from unlearn.tuning.search import SEARCH_MEASURES, HyperparameterSearch, SearchBackend, run_searches, select_config
-from unlearn.tuning.state import UNTUNED, explain_no_choice
+from unlearn.tuning.state import explain_no_choice
 from unlearn.tuning.tuning_set import select_tuning_set, select_tuning_sets
 
 TUNE_SEEDS = 2

@@ -1,6 +1,7 @@
 """The forget set for tuning, besides the one that methods are judged on, and how far the two differ."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +18,8 @@ from unlearn.trials.setup import UnlearningContext
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import Method
 
-LEFT_OUT_SHARES = (1 / 3, 1 / 6, 0.0)
-"""Shares of the examples that a tuning does not select from, the first that leaves enough."""
+LEFT_OUT_SHARES = (1 / 3, 1 / 6)
+"""Shares of the examples that a tuning does not select from, the first that leaves enough; else none is left out."""
 FEWEST = 2
 """Tunings that have an interval at all."""
 SAME = "same"
@@ -37,15 +38,12 @@ def select_tuning_sets(
         return [select_tuning_set(config, context, judged_set, embeddings)] * config.tunings
     # All tunings leave out the same share, so that none of them has a milder set than another.
     for share in LEFT_OUT_SHARES:
-        try:
+        with suppress(SizeTooLargeError):
             return [
                 select_tuning_set(config, context, judged_set, embeddings, tuning, share)
                 for tuning in range(config.tunings)
             ]
-        except SizeTooLargeError:
-            if not share:
-                raise
-    raise AssertionError
+    return [select_tuning_set(config, context, judged_set, embeddings, tuning) for tuning in range(config.tunings)]
 
 
 def select_tuning_set(
@@ -147,7 +145,7 @@ def describe_score_difference(
     )
 
 
-def describe_shared_examples(tuning_sets: Sequence[ForgetSet]) -> str:
+def describe_tunings(tuning_sets: Sequence[ForgetSet]) -> str:
     """Describe what intervals are over: how many tunings, and how many examples their sets have in common."""
     if len(tuning_sets) == 1:
         return (

@@ -8,9 +8,9 @@ import pytest
 from memscore.statistics.means import estimate_mean
 from tests.fixtures.sweeps import SCORE, RecordingSearch, make_config, read_files, run_sweep
 from tests.memscore.pipeline.test_jobs import InOrder
+from unlearn.tuning.config import UNTUNED
 from unlearn.tuning.prepare import prepare_sweep
 from unlearn.tuning.results import paired_difference, select_rows
-from unlearn.tuning.state import UNTUNED
 from unlearn.tuning.tuning_set import select_tuning_sets
 
 UNION = f"{SCORE}:union"
@@ -181,3 +181,20 @@ def test_a_line_says_what_intervals_are_over(plain, tuned):
     _, result, _ = plain
     assert any(note.startswith("one tuning: intervals are over originals") for note in result.notes)
     assert any("12.7 standard errors to each side" in note for note in tuned[1].notes)
+
+
+def test_a_dry_run_counts_what_each_selection_refines_and_knows_when_all_is_stored(store):
+    config = make_config(store, algorithms=("finetune",), tunings=2, budget=6, select="both", name="counted", seed=3)
+    before = prepare_sweep(config).count()
+    # For each tuning a design of four, and two more for either selection; the oracle, the original and both choices on
+    # two originals.
+    assert (before.planned, before.stored) == (2 * (4 + 2 * 2) + 2 * (2 + 2), 0)
+    prepare_sweep(config).run(InOrder(), RecordingSearch(), "cpu")
+    after = prepare_sweep(config).count()
+    assert after.planned == after.stored
+    assert not after.assumed
+
+
+def test_where_nothing_is_chosen_no_line_speaks_of_tunings(store):
+    _, result = run_sweep(make_config(store, algorithms=("finetune",), tunings=3, seeds=3), tuning="defaults", budget=1)
+    assert not any("tuning" in note for note in result.notes)
