@@ -132,7 +132,7 @@ def split_published(
             _flip_labels(train, label_noise, source.n_classes, seed),
             changes | {"label_noise": label_noise},
         )
-    # After the flips, so that what stays has the labels that it has beside the others.
+    # After the flips, so that the remaining examples keep the labels that they have beside the others.
     remainder = leave_out(train, without)
     train = remainder.train
     if remainder.ids:

@@ -16,7 +16,7 @@ class Remainder:
     """A training set without some examples.
 
     Attributes:
-        train: what stays, in its order.
+        train: the remaining examples, in their order.
         ids: of the examples that were left out, sorted.
     """
 
@@ -32,7 +32,7 @@ def leave_out(train: Dataset, words: Sequence[str]) -> Remainder:
         words: ids, or one file of ids as memscore.data.id_lists reads them.
 
     Returns:
-        What stays; everything where there are no words.
+        The remaining examples; all of them where there are no words.
 
     Raises:
         ValueError: a file that cannot be read, or an id that is none of the training set.

@@ -119,7 +119,7 @@ def sum_windows(
 
 def pool(code: VectorCode, sums: Sequence[Value], lanes: int) -> tuple[Value, Value]:
     """Compute the maximum of four and of 0, and which it is; as torch does, what is not a number stays."""
-    # A comparison with what is not a number is false, so it is asked for by name ("uno"): it wins and is kept.
+    # A comparison with what is not a number is false, so it has a test of its own ("uno"): it wins and is kept.
     best, position = sums[0], code.fill(0, lanes, INT)
     for number, value in enumerate(sums[1:], start=1):
         is_better = code.compare(">", value, best) | code.compare("uno", value, value)

@@ -153,7 +153,7 @@ def build_arm_summary(arm: ArmScores) -> dict[str, object]:
         "memorization_rmse": arm.rmse,
         "memorization_rmse_between_blocks": arm.rmse_block,
         "blend": None if arm.blend is None else asdict(arm.blend),
-        # only where it was asked for
+        # only where it was requested
         **({} if arm.stacked is None else {"stacked": asdict(arm.stacked)}),
         "models_in_unfinished_blocks": arm.unfinished,
         "undefined": arm.undefined,

@@ -121,7 +121,7 @@ class ArmScores:
         left_out: names of models that are no targets of an attack, since their confidences are far from the others'.
         has_other_blocks: two blocks or more have enough models for the shadows of targets of other blocks.
         blend: weight of the counts in the blend of counts and probit, and its RMSE; None for a bank without gaps.
-        stacked: precision of memorization by regression; None where it was not asked for or not possible.
+        stacked: precision of memorization by regression; None where it was not requested or is not possible.
     """
 
     arm: Arm

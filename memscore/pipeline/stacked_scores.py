@@ -1,4 +1,4 @@
-"""Memorization by regression of an arm, where it is asked for: a pass that fits, and one that applies."""
+"""Memorization by regression of an arm, where it is requested: a pass that fits, and one that applies."""
 
 from collections.abc import Sequence
 from functools import partial

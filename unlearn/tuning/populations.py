@@ -34,7 +34,7 @@ def measure_populations(
     oracles = groups.pop((ORACLE, "", ""), {})
     populations, too_few = [], []
     for key, trials in groups.items():
-        # U-LiRA and KLOM leave out models of one original together, so what stays must be pairs
+        # U-LiRA and KLOM leave out models of one original together, so the rest must be pairs
         indices = sorted(trials.keys() & oracles.keys())
         pair = [trials[index] for index in indices], [oracles[index] for index in indices]
         try:

@@ -122,3 +122,14 @@ def test_a_list_of_ids_replaces_no_file_of_the_bank_and_no_other(banks, tmp_path
         bank.list_highest_scores(store.url, SCORE, 3, str(tmp_path / "missing" / "top.txt"))
     assert bank.list_highest_scores(store.url, SCORE, 3, str(tmp_path / "top.txt")) == 0
     assert len((tmp_path / "top.txt").read_text().split()) == 3
+
+
+def test_the_interval_of_the_mean_change_covers_where_examples_share_models():
+    """Errors of one bank have a part in common: of a mean over n examples the variance is 1.4 that of independent."""
+    rng, n, repetitions = np.random.default_rng(0), 300, 2000
+    common = np.sqrt((compare_banks.SHARED_MODELS - 1) / n) * rng.normal(size=(repetitions, 1))
+    changes = common + rng.normal(size=(repetitions, n))
+    zero = np.zeros(n)
+    found = [compare_banks.summarize_change("all", zero, change, zero).difference for change in changes]
+    assert np.mean([one.lo <= 0 <= one.hi for one in found]) == pytest.approx(0.95, abs=0.015)
+    assert found[0].hi - found[0].value == pytest.approx(found[0].value - found[0].lo)
