@@ -16,7 +16,7 @@ multiple of a single run.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -36,7 +36,7 @@ from unlearn.experiments.questions import QUESTIONS
 from unlearn.optimization.steps import get_paper_numbers
 from unlearn.trials.config import Row
 from unlearn.tuning.config import SweepConfig
-from unlearn.tuning.methods import name_ranked_variant
+from unlearn.tuning.methods import has_epochs, name_ranked_variant
 from unlearn.tuning.results import (
     estimate_column,
     paired_contrast,
@@ -103,9 +103,9 @@ def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
 
 def choose_epochs(name: str) -> int:
     """Choose an algorithm's epochs so that one go reads as much as nested rounds do; 0 without epochs."""
-    config = get_algorithm(name).config
-    if "epochs" not in {field.name for field in fields(config)}:  # type: ignore[arg-type]
+    if not has_epochs(name):
         return 0
+    config = get_algorithm(name).config
     if getattr(config, "FORGET_ONLY", False):
         # Nested rounds read a multiple of (T + 1) / 2 = 3 times F, so 5 epochs would have no equal.
         return FORGET_ONLY_EPOCHS

@@ -1,8 +1,8 @@
 """Run a sweep: tune every method on some originals and forget sets, and judge it on others.
 
-All parameters are chosen several times: each tuning has draws, originals and a forget set of its own, and is judged on
-originals of its own. So it is seen where a repeated choice leads, and intervals are over tunings (cross-fitting, as
-Chernozhukov et al. 2018 split data between choosing and judging).
+All parameters are chosen several times: each tuning has draws and originals of its own and another draw of the forget
+set, and is judged on originals of its own. So it is seen where a repeated choice leads, and intervals are over tunings
+(cross-fitting, as Chernozhukov et al. 2018 split data between choosing and judging).
 
 Level by level: a level is one search for all methods together, since step i of a sequence can be tuned only when step
 i - 1 is chosen (RUM tunes each step against the oracle of what is forgotten so far). Searches that several methods

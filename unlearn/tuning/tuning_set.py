@@ -165,8 +165,10 @@ def describe_tunings(tuning_sets: Sequence[ForgetSet]) -> str:
 def describe_copies_of_sets(context: UnlearningContext, *forget_sets: ForgetSet) -> list[str]:
     """Describe the exact copies that stay of each forget set, and those that validation and test hold."""
     distinct = {forget_set.rows: forget_set.name for forget_set in reversed(forget_sets)}
-    lines = {name: find_retained_copies(context.copies, rows).describe() for rows, name in distinct.items()}
-    return [*(f"{name}: {line}" for name, line in lines.items() if line), *describe_held_out_copies(context.copies)]
+    # The sets of several tunings have one name, and copies of their own.
+    described = [(name, find_retained_copies(context.copies, rows).describe()) for rows, name in distinct.items()]
+    lines = dict.fromkeys(f"{name}: {line}" for name, line in described if line)
+    return [*lines, *describe_held_out_copies(context.copies)]
 
 
 def describe_outdated_scores(injected: ForgetSet | None, methods: Sequence[Method]) -> str:

@@ -1,6 +1,7 @@
 """Forget sets with exact copies in the retain set or held out: what trials and sweeps say, and --with-copies."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from unlearn.trials.request import TrialRequest
 from unlearn.trials.tables import list_remarks
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.prepare import prepare_sweep
-from unlearn.tuning.tuning_set import select_tuning_set
+from unlearn.tuning.tuning_set import describe_copies_of_sets, select_tuning_set
 
 GROUPS = np.array([0, 0, 0, -1, 1, 1, 2, -1, 2])  # the last row is a test example
 COPIES = Copies(
@@ -151,3 +152,12 @@ def test_the_set_for_tuning_is_completed_too(folder):
     assert "exact cop" in tuned.name
     for forget_set in (judged, tuned):
         assert not find_retained_copies(context.copies, forget_set.rows).pairs
+
+
+def test_sets_of_one_name_are_described_each():
+    """Those of several tunings: the copies of one are not those of another."""
+    sets = [ForgetSet(name="another set", rows=rows) for rows in ((0,), (3, 5), (3, 7))]
+    lines = describe_copies_of_sets(SimpleNamespace(copies=COPIES), *sets)
+    own = [find_retained_copies(COPIES, one.rows).describe() for one in sets]
+    assert [line for line in own if line]
+    assert {f"another set: {line}" for line in own if line} <= set(lines)
