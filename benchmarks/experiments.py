@@ -28,8 +28,7 @@ from memscore.store.store import Store
 from unlearn.experiments.registry import EXPERIMENTS
 from unlearn.experiments.tables import RUM_NOTE, format_p
 from unlearn.trials.config import format_plan
-from unlearn.trials.tables import format_column
-from unlearn.tuning.results import compute_regrets, group_by_method
+from unlearn.tuning.results import compute_regrets, format_cell, group_by_method
 
 DOCS = Path(__file__).parents[1] / "docs" / "results"
 PAGES = DOCS / "experiments"
@@ -42,6 +41,8 @@ COLUMNS = {
     "mia_test": "MIA",
     "mia_test_gap": "MIA gap",
     "rrt_examples": "examples",
+    "steps": "steps",
+    "gain_per_pass": "gain a pass",
     "wall_s": "seconds",
 }
 MORE = {"round_wall_s": "seconds a round", "gini": "Gini", "rrt_wall": "seconds over retraining's"}
@@ -65,16 +66,17 @@ TOP = """# Experiments: claims of the papers, and what was measured
 
 Each experiment is one command, `python -m unlearn.experiment NAME STORE`, and has a page of claims, tables and a
 figure. Hyper-parameters were selected on other originals and another forget set of the same kind than are reported.
-Values are means over originals with 95 % t intervals. A verdict rests on the claim's difference, paired by original,
-with hyper-parameters selected by the oracle: *holds* if it is above 0 at 5 % (*similar*: within its margin, by two
-one-sided tests), *fails* if it is below 0, *undecided* if neither is shown. Where a page has a column *uncorrected*,
-verdicts are at 5 % for all claims of one kind together (Holm 1979), and that column has those of each claim alone; on
-pages without it they are of each claim alone, and some of them are chance. *Given this tuning*, as all verdicts of
-such pages are where parameters were tuned, means that these were chosen once: another choice may reverse them. These
-are small models on Fashion-MNIST: a trend that fails here is not refuted where the paper saw it. Algorithms that draw
-labels have twice as many originals (`n`): compare such rows by the verdicts, which are paired, not by their means.
-`examples` is the number of examples that the algorithm read, divided by the number that retraining read; `seconds` is
-the time of one worker, on a machine that ran other work too.
+Values are means over originals with 95 % t intervals, over tunings where there are several. A verdict rests on the
+claim's difference, paired by original, with hyper-parameters selected by the oracle: *holds* if it is above 0 at 5 %
+(*similar*: within its margin, by two one-sided tests), *fails* if it is below 0, *undecided* if neither is shown.
+Where a page has a column *uncorrected*, verdicts are at 5 % for all claims of one kind together (Holm 1979), and that
+column has those of each claim alone; on pages without it they are of each claim alone, and some of them are chance.
+*Given this tuning*, as all verdicts of such pages are where parameters were tuned, means that these were chosen once:
+another choice may reverse them. These are small models on Fashion-MNIST: a trend that fails here is not refuted where
+the paper saw it. Algorithms that draw labels have twice as many originals (`n`): compare such rows by the verdicts,
+which are paired, not by their means. `examples` is the number of examples that the algorithm read, divided by the
+number that retraining read; *gain a pass* is its ToW above that of doing nothing, for each pass over the training
+set; `seconds` is the time of one worker, on a machine that ran other work too.
 """
 
 
@@ -360,7 +362,7 @@ def page(one: Mapping[str, Any]) -> list[str]:
         lines += row(["", "variant", "chosen by", "n", *columns.values()]) + row(["---"] * (4 + len(columns)))
         for (name, variant, select), own in groups.items():
             n = len({r["index"] for r in own})
-            cells = [format_column([{column: math.nan} | r for r in own], column) for column in columns]
+            cells = [format_cell([{column: math.nan} | r for r in own], column) for column in columns]
             lines += row([format_plan(name), variant, select, n, *cells])
         lines += [*regret_table([r for r in one["rows"] if r["part"] == part]), "", "</details>", ""]
     return lines

@@ -58,7 +58,11 @@ class ExperimentConfig:
             that draw labels.
         sampler: refine, random, grid or tpe.
         select: which selection: oracle, blind (oracle-free), or both.
+        steps: scaled: epochs and batches take as many steps as in the paper's setting, for these data; paper: the
+            paper's numbers as they are (default: scaled for --preset small, paper for --preset paper).
         space: the ranges that are searched: wide, or the papers'.
+        search: parameters that are searched besides, epochs or batch, as finetune.epochs: half to three times the
+            epochs, a quarter to four times the batch.
         tune_forget: forget set for tuning (default: another of the same kind; same: the judged one).
         seed: of all random draws.
         data: where the bank's data are now, by name or path, or module:function (default: where they were read).
@@ -80,7 +84,9 @@ class ExperimentConfig:
     seeds: Maybe[int] = None
     sampler: Literal["refine", "random", "grid", "tpe"] = "refine"
     select: Literal["both", "oracle", "blind"] = "both"
+    steps: Annotated[Maybe[Literal["scaled", "paper"]], tyro.conf.arg(help_behavior_hint="")] = None
     space: Literal["wide", "paper"] = "wide"
+    search: Several = ()
     tune_forget: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
     seed: int = 0
     data: Maybe[str] = None
@@ -91,7 +97,8 @@ class ExperimentConfig:
     def resolve(self, preset: Preset) -> "ExperimentConfig":
         """Fill in what was left out; a score that is left out is the last of DEFAULT_SCORES until a store is open."""
         left_out = {name: value for name, value in asdict(preset).items() if getattr(self, name) in {None, ()}}
-        return replace(self, score=self.score or DEFAULT_SCORES[-1], **left_out)
+        steps = self.steps or ("paper" if self.preset == "paper" else "scaled")
+        return replace(self, score=self.score or DEFAULT_SCORES[-1], steps=steps, **left_out)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -120,13 +127,13 @@ class ExperimentConfig:
             "other": self.other,
         }
         # Options that were added later: without them, the names of folders stay as they were.
-        later = {"tune_forget": self.tune_forget, "risk": self.risk, "sources": hash_user_sources(self.algorithms)}
+        later = {
+            "tune_forget": self.tune_forget,
+            "risk": self.risk,
+            "search": self.search,
+            "sources": hash_user_sources(self.algorithms),
+        }
         return record | {name: value for name, value in later.items() if value}
-
-    @property
-    def steps(self) -> Literal["scaled", "paper"]:
-        """Whether epochs and batches are scaled to the data, or the papers' as they are."""
-        return "paper" if self.preset == "paper" else "scaled"
 
     @property
     def selection(self) -> Selection:
@@ -154,6 +161,7 @@ class ExperimentConfig:
             "tune_forget": self.tune_forget,
             "steps": self.steps,
             "space": self.space,
+            "search": self.search,
             "seed": self.seed,
             "data": self.data,
             "folder": self.folder,

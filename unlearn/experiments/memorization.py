@@ -35,9 +35,10 @@ SMALL = Preset(size=200, algorithms=TABLE_7, budget=6, tune_seeds=2, seeds=9, tu
 PAPER = Preset(
     size=3000,
     algorithms=tuple(name for name in ALGORITHMS if name not in {"original", "retrain"}),
-    budget=20,
-    tune_seeds=1,
+    budget=7,
+    tune_seeds=2,
     seeds=3,
+    tunings=3,
 )
 
 

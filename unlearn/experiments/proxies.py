@@ -287,7 +287,7 @@ EXPERIMENT = Experiment(
     check_claims=check_claims,
     draw_figure=draw_figure,
     small_preset=Preset(size=300, algorithms=ALGORITHMS, budget=6, tune_seeds=2, seeds=9, tunings=3),
-    paper_preset=Preset(size=3000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
+    paper_preset=Preset(size=3000, algorithms=ALGORITHMS, budget=7, tune_seeds=2, seeds=3, tunings=3),
     run=run,
     columns=("wall_s", "rrt_wall"),
     compares_proxies=True,

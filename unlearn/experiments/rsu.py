@@ -310,7 +310,7 @@ EXPERIMENT = Experiment(
     check_claims=check_claims,
     draw_figure=draw_figure,
     small_preset=Preset(size=0, algorithms=ALGORITHMS, budget=6, tune_seeds=2, seeds=9, tunings=3),
-    paper_preset=Preset(size=5000, algorithms=ALGORITHMS, budget=20, tune_seeds=1, seeds=3),
+    paper_preset=Preset(size=5000, algorithms=ALGORITHMS, budget=7, tune_seeds=2, seeds=3, tunings=3),
     run=run,
     ranks_by_risk=True,
 )

@@ -205,6 +205,6 @@ EXPERIMENT = Experiment(
     check_claims=check_claims,
     draw_figure=draw_figure,
     small_preset=Preset(size=210, algorithms=("salun", "neggrad-plus"), budget=6, tune_seeds=2, seeds=9, tunings=3),
-    paper_preset=Preset(size=3000, algorithms=("salun", "neggrad-plus"), budget=20, tune_seeds=1, seeds=3),
+    paper_preset=Preset(size=3000, algorithms=("salun", "neggrad-plus"), budget=7, tune_seeds=2, seeds=3, tunings=3),
     run=run,
 )

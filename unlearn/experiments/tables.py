@@ -17,12 +17,13 @@ from unlearn.trials.config import Row
 from unlearn.trials.diverged import count_diverged
 from unlearn.trials.tables import DIRECTIONS
 from unlearn.tuning.results import format_cell, group_by_method, restrict_to_shared_originals, rows_to_table
-from unlearn.tuning.tables import format_interval, shorten_variants, sort_methods
+from unlearn.tuning.tables import GAIN_NOTE, format_interval, shorten_variants, sort_methods
 
 EXPERIMENTS_FOLDER = "experiments"
+GAIN = "gain_per_pass"
 COLUMNS = (
     ("tow_test", "tow_mia_test", "forget_accuracy", "retain_accuracy", "accuracy_test"),
-    ("mia_test", "mia_test_gap", "rrt_examples"),
+    ("mia_test", "mia_test_gap", "rrt_examples", "steps", GAIN),
 )
 """Columns of each table, the experiment's own in the last: more do not fit besides the names of plans."""
 RUM_NOTE = (
@@ -49,6 +50,7 @@ def print_experiment(console: Console, experiment: Experiment, result: Experimen
     for part, rows in result.results.items():
         print_part(console, experiment, part, rows)
     print_line(console, DIRECTIONS)
+    print_line(console, GAIN_NOTE)
     print_claims(console, experiment, result.claims)
     for line in result.remarks:
         print_line(console, line)
@@ -77,7 +79,10 @@ def print_part(console: Console, experiment: Experiment, part: str, rows: Sequen
     for selection in selections:
         chosen = f", chosen by {selection}" if selection else ""
         title = f"{experiment.source}: {part}, {rows[0]['forget_set'] if rows else ''}{chosen}{originals}{score}"
-        for columns in (first, (*last, *experiment.columns)):
+        # the requests of five-steps have no gain: each round is judged on what is forgotten so far
+        gains = any(GAIN in row for row in rows)
+        later = [column for column in (*last, *experiment.columns) if gains or column != GAIN]
+        for columns in (first, later):
             table = make_table(title, ("", "variant", *["n"] * uneven, *["diverged"] * any_diverged, *columns))
             for key in (key for key in order if key[2] in {"", selection}):
                 count = [str(counts[key])] * uneven + [str(count_diverged(groups[key]))] * any_diverged

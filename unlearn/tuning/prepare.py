@@ -26,6 +26,7 @@ from unlearn.trials.setup import (
 )
 from unlearn.tuning.config import DEFAULT_VARIANTS, SweepConfig
 from unlearn.tuning.dry_run import SweepCounts, count_sweep
+from unlearn.tuning.gains import add_gains
 from unlearn.tuning.methods import CENTROID, LONG, Method, build_methods, has_epochs
 from unlearn.tuning.populations import measure_populations
 from unlearn.tuning.refinement import count_design
@@ -83,9 +84,10 @@ class PreparedSweep:
         # the same trials as were run: the plan depends on what was chosen alone
         planned = sweep.plan_judged_trials(result.states, result.judged_set)
         populations, too_few = measure_populations(self.context, self.config.measures, planned, result.judged_rows)
+        n_train = self.context.bank_store.manifest.split_sizes[0]
         result = replace(
             result,
-            judged_rows=add_second_oracle(result.judged_rows),
+            judged_rows=add_gains(add_second_oracle(result.judged_rows), n_train),
             populations=populations,
             failed=[*result.failed, *too_few],
         )

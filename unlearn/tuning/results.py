@@ -17,7 +17,7 @@ from memscore.units import format_count
 from unlearn.trials.config import ORACLE, ORIGINAL, Row
 from unlearn.trials.diverged import COUNTED, count_diverged, get_value, is_diverged
 from unlearn.trials.second_oracle import compare_second_oracle
-from unlearn.trials.tables import format_estimate
+from unlearn.trials.tables import STEPS, format_estimate
 from unlearn.tuning.config import UNTUNED
 from unlearn.tuning.methods import AUTOMATIC
 from unlearn.tuning.search import OBJECTIVE
@@ -89,7 +89,9 @@ def estimate_column(rows: Sequence[Row], column: str) -> MeanEstimate:
 
 
 def format_cell(rows: Sequence[Row], column: str) -> str:
-    """Format a cell of a column over the rows of a method, with half of its interval over tunings."""
+    """Format a cell of a column over the rows of a method, with half of its interval over tunings; steps without."""
+    if column == STEPS:
+        return f"{np.mean([row[column] for row in rows]):.0f}"
     return format_estimate(estimate_column(rows, column), len(rows))
 
 

@@ -15,6 +15,7 @@ from unlearn.trials.tables import (
     describe_population_column,
     format_population_value,
 )
+from unlearn.tuning.gains import COST_COLUMNS
 from unlearn.tuning.populations import METHOD_COLUMNS
 from unlearn.tuning.results import (
     compare_automatic,
@@ -34,6 +35,7 @@ UNEQUAL_NOTE = (
     "where labels are drawn there are twice the originals, where a trial failed there are fewer: compare by the last "
     "column, which is that of the order"
 )
+GAIN_NOTE = "gain_per_pass: tow_test above that of doing nothing, for each pass over the training set"
 COLUMNS = ("tow_test", "forget_accuracy", "mia_test_gap", "rrt_examples")
 
 
@@ -68,6 +70,7 @@ def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
     if uneven:
         print_line(console, UNEQUAL_NOTE)
     print_line(console, DIRECTIONS)
+    _print_costs(console, groups, shared_rows)
     _print_regrets(console, result)
     _print_populations(console, result)
     for line in (*describe_automatic_plans(result), *list_remarks(result)):
@@ -78,6 +81,16 @@ def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
         if result.failed or count_diverged(result.judged_rows) or any(state.end_reason for state in result.states)
         else 0
     )
+
+
+def _print_costs(console: Console, groups: Groups, shared_rows: Groups) -> None:
+    """Print what a run of each method costs, and what ToW it gains for that."""
+    variants, _ = shorten_variants([variant for _, variant, _ in groups])
+    table = make_table("cost of a run; passes: over the training set", ("", "variant", "chosen by", *COST_COLUMNS))
+    for key in sort_methods(groups, shared_rows):
+        table.add_row(key[0], variants[key[1]], key[2], *(format_cell(groups[key], column) for column in COST_COLUMNS))
+    console.print(table)
+    print_line(console, GAIN_NOTE)
 
 
 def _print_regrets(console: Console, result: SweepResult) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from scipy.stats import t as student
 
 from memscore.store.store import Store
+from tests.fixtures.tiny import COSTS
 from unlearn.forget_sets import ForgetSet
 from unlearn.meta.partition import Partition
 from unlearn.tuning.config import SweepConfig
@@ -48,8 +49,8 @@ def make_judged_rows(name, variant, select, tows, *, level=1, levels=1, status="
             "retain_accuracy": 1.0,
             "accuracy_test": 0.9,
             "mia_test_gap": 0.1,
-            "rrt_examples": 0.2,
         }
+        | COSTS
         for index, tow in enumerate(tows, start=2)
     ]
 
