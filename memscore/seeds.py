@@ -33,6 +33,8 @@ PURPOSES = (
     "tuning-set",
     "search-design",
     "search-refinement",
+    "single-unlearning",
+    "difficulty-sample",
 )
 """Append only: the position of a purpose is part of every seed."""
 

@@ -43,7 +43,7 @@ LEVELS = (
     ("unlearn/algorithms", "unlearn/measures", "unlearn/meta"),
     ("unlearn/forget_sets.py",),
     ("unlearn/trials",),
-    ("unlearn/tuning",),
+    ("unlearn/tuning", "unlearn/difficulty"),
     ("unlearn/experiments",),
 )
 """Packages and the modules beside them, the lowest level first; each imports only itself and lower levels."""

@@ -17,7 +17,8 @@ from memscore.cli.command_line import call_command, get_command_line
 from memscore.cli.name_list import format_names
 from memscore.cli.wrapping import wrap_messages
 from memscore.pipeline.cards import NO_DRY_RUN, DryRunOptions
-from memscore.tables.console import open_console
+from memscore.tables.console import open_console, print_line
+from memscore.units import format_hours
 from memscore.visible_text import write_line
 from unlearn.experiments.config import ExperimentConfig
 from unlearn.experiments.questions import QUESTIONS
@@ -57,6 +58,11 @@ def run_experiment(
     console = open_console()
     experiment = prepare_experiment(config, dry_run=dry.dry_run)
     options = choose_pool(options, lambda limit_s: experiment.forecast())
+    if dry.dry_run and (estimate_work := experiment.experiment.estimate_work):
+        work = estimate_work(experiment.config, experiment.store)
+        for line in (*work.lines, f"CPU    about {format_hours(work.seconds)} core-hours"):
+            print_line(console, line)
+        return 0
     if dry.dry_run:
         cost, workers = experiment.estimate(show_timing), estimate_worker_count(options, local=local)
         print_sweep_cost(console, cost, workers, dry, after=experiment.experiment.after_sweeps)

@@ -337,6 +337,12 @@ FILE_KINDS = (
         rebuild=rebuild.by_population_commands,
     ),
     FileKind(
+        pattern="difficulty/KEY.parquet",
+        format=PARQUET,
+        content="Some examples of one original, each unlearned alone by one algorithm: steps, changes, factors.",
+        rebuild=rebuild.by_difficulty_experiment,
+    ),
+    FileKind(
         pattern="attempts/SEARCH/VALUES.json",
         format=JSON,
         content="One configuration that a hyper-parameter search evaluated: values, objectives, trials.",
@@ -369,6 +375,12 @@ FILE_KINDS = (
         expected=stored.expect_experiment_files,
     ),
     FileKind(
+        pattern="experiments/NAME/table-TABLE.parquet",
+        format=PARQUET,
+        content="A further table of an experiment: correlations, factors, hardest or prediction of difficulty.",
+        rebuild=rebuild.by_experiment_command,
+    ),
+    FileKind(
         pattern="experiments/NAME/findings.json",
         format=JSON,
         content="Options of an experiment, and verdicts on the claims of its paper.",
@@ -378,6 +390,12 @@ FILE_KINDS = (
         pattern="experiments/NAME/figure.png",
         format=PNG,
         content="Figure of an experiment.",
+        rebuild=rebuild.by_experiment_command,
+    ),
+    FileKind(
+        pattern="experiments/NAME/picture-PICTURE.png",
+        format=PNG,
+        content="A further figure of an experiment.",
         rebuild=rebuild.by_experiment_command,
     ),
     FileKind(

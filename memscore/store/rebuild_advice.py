@@ -149,6 +149,11 @@ def by_requests_experiment(files: StoredFiles, path: str) -> str:
     return f"`python -m unlearn.experiment five-steps {files.bank}` with the options it was run with makes it again"
 
 
+def by_difficulty_experiment(files: StoredFiles, path: str) -> str:
+    """Advise the experiment that unlearns single examples."""
+    return f"`python -m unlearn.experiment difficulty {files.bank}` with the options it was run with makes it again"
+
+
 def by_next_command(files: StoredFiles, path: str) -> str:
     """Advise any next run: the file is about the last one."""
     return f"the next run of {name_bank_command(files)} makes it again"

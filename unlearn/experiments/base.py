@@ -11,6 +11,7 @@ import numpy as np
 from cluster.pool import Pool
 from memscore.pipeline.train_bank import ProgressCallback
 from memscore.statistics.claims import Claim
+from memscore.store.store import Store
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.trials.config import Row
 from unlearn.trials.second_oracle import describe_second_oracle
@@ -24,6 +25,19 @@ from unlearn.tuning.tables import describe_automatic_plans
 
 Results = dict[str, list[Row]]
 """Judged rows of each part of an experiment, by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What an experiment without sweeps still takes.
+
+    Attributes:
+        lines: for a reader.
+        seconds: of one core.
+    """
+
+    lines: list[str]
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +58,7 @@ class Experiment:
         ranks_by_risk: whether RSU ranks in it, by a score if one is given.
         check_size: (size, training examples) raises SizeTooLargeError where its sweeps fit and the whole does not.
         after_sweeps: what it trains after its sweeps, which a dry run does not count; "" for nothing.
+        estimate_work: checks its options and estimates what is missing, where it has no sweeps.
     """
 
     source: str
@@ -59,6 +74,7 @@ class Experiment:
     ranks_by_risk: bool = False
     check_size: Callable[[int, int], None] | None = None
     after_sweeps: str = ""
+    estimate_work: Callable[[ExperimentConfig, Store], Work] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,6 +89,7 @@ class ExperimentResult:
         incomplete: whether a trial or a method is missing.
         sweeps: the result of each sweep, by name.
         pictures: further figures, PNG by name, which are drawn of more than the rows.
+        tables: further tables by name, which are stored beside the rows and printed in their place.
     """
 
     results: Results
@@ -82,6 +99,7 @@ class ExperimentResult:
     incomplete: bool = False
     sweeps: dict[str, SweepResult] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
+    tables: dict[str, list[Row]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -40,8 +40,8 @@ class ExperimentConfig:
     """Configure an experiment.
 
     Attributes:
-        name: memorization, entanglement, rum, sequence, proxies, five-steps or rsu; `unlearn list experiments`
-            says what each asks.
+        name: memorization, entanglement, rum, sequence, proxies, five-steps, rsu or difficulty; `unlearn list
+            experiments` says what each asks.
         store: path or URL of a bank of `python -m memscore.estimate`.
         preset: small, for two CPU cores, or paper, for a GPU, with the papers' epochs and batches; sets the options
             left out below.
@@ -68,6 +68,8 @@ class ExperimentConfig:
         data: where the bank's data are now, by name or path, or module:function (default: where they were read).
         folder: folder of the data set.
         other: a second bank with augmentation, for proxies.
+        rates: of difficulty: chosen, the smallest at which most decisions flip, on other examples and another original;
+            paper, INST's appendix B (default: chosen for --preset small, paper for --preset paper).
         risk: score by which rsu ranks: attack_success, soft_attack_success, ... (default: the loss of theta_o).
     """
 
@@ -92,6 +94,7 @@ class ExperimentConfig:
     data: Maybe[str] = None
     folder: Maybe[str] = None
     other: Annotated[str, tyro.conf.arg(help_behavior_hint="")] = ""
+    rates: Annotated[Maybe[Literal["chosen", "paper"]], tyro.conf.arg(help_behavior_hint="")] = None
     risk: Maybe[str] = None
 
     def resolve(self, preset: Preset) -> "ExperimentConfig":
@@ -131,6 +134,7 @@ class ExperimentConfig:
             "tune_forget": self.tune_forget,
             "risk": self.risk,
             "search": self.search,
+            "rates": self.rates,
             "sources": hash_user_sources(self.algorithms),
         }
         return record | {name: value for name, value in later.items() if value}

@@ -1,11 +1,12 @@
 """Open the bank of an experiment, and check its configuration before anything is trained."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from cluster.pool import Pool
 from memscore.pipeline.network_times import ShowTiming
 from memscore.statistics.claims import correct_families
 from memscore.store.store import Store
+from memscore.units import format_value
 from unlearn.algorithms import get_algorithm
 from unlearn.experiments.base import Experiment, ExperimentResult, SweepRunner
 from unlearn.experiments.config import PROXIES, ExperimentConfig
@@ -13,7 +14,7 @@ from unlearn.experiments.registry import EXPERIMENTS, get_experiment
 from unlearn.forget_sets import SizeTooLargeError
 from unlearn.trials.default_forget_set import find_largest_size
 from unlearn.trials.default_scores import find_default_score
-from unlearn.trials.setup import ShowProgress, SplitsCache
+from unlearn.trials.setup import ShowProgress, SplitsCache, open_trainable_store
 from unlearn.tuning.dry_run import SweepCost, SweepCounts, estimate_sweeps
 from unlearn.tuning.prepare import PreparedSweep, complete_score_name, prepare_sweep
 from unlearn.tuning.search import SearchBackend
@@ -40,7 +41,9 @@ class PreparedExperiment:
     notes: tuple[str, ...] = ()
 
     def forecast(self) -> float:
-        """Forecast the seconds of one core that its sweeps take."""
+        """Forecast the seconds of one core that it takes."""
+        if self.experiment.estimate_work is not None:
+            return self.experiment.estimate_work(self.config, self.store).seconds
         return sum(sweep.forecast() for sweep in self.sweeps)
 
     def estimate(self, show: ShowTiming) -> SweepCost:
@@ -59,7 +62,7 @@ class PreparedExperiment:
             result = runner.run_and_count_classes(self.experiment.make_sweeps(self.config))
         return replace(
             result,
-            claims=correct_families(self.experiment.check_claims(result.results, self.config)),
+            claims=correct_families([*result.claims, *self.experiment.check_claims(result.results, self.config)]),
             remarks=[*self.notes, *result.remarks],
         )
 
@@ -89,6 +92,14 @@ def prepare_experiment(config: ExperimentConfig, *, dry_run: bool = False) -> Pr
     for name in resolved.algorithms:
         get_algorithm(name)
     store, cache = Store.open(config.store, check_manifest=True), SplitsCache()
+    if experiment.estimate_work is not None:
+        check_no_sweep_options(config)
+        open_trainable_store(config.store)
+        resolved = replace(resolved, rates=resolved.rates or ("paper" if config.preset == "paper" else "chosen"))
+        experiment.estimate_work(resolved, store)
+        return PreparedExperiment(experiment=experiment, config=resolved, store=store, cache=cache, sweeps=())
+    if config.rates is not None:
+        raise ValueError(f"--rates {config.rates}: {config.name} searches its learning rates; leave it out")
     # 2. The score: a user's, else the store's. Experiments that read none keep the placeholder in their identity.
     if depends_on_score(experiment, resolved):
         resolved = replace(
@@ -120,6 +131,23 @@ def prepare_experiment(config: ExperimentConfig, *, dry_run: bool = False) -> Pr
         sweeps=tuple(sweeps),
         notes=tuple(notes),
     )
+
+
+SWEEP_OPTIONS = (
+    *("score", "tunings", "budget", "tune_seeds", "sampler", "select", "steps", "space", "search", "tune_forget"),
+)
+"""Options of sweeps, which an experiment without one does not read."""
+
+
+def check_no_sweep_options(config: ExperimentConfig) -> None:
+    """Raise ValueError for an option that only sweeps read."""
+    defaults = {option.name: option.default for option in fields(ExperimentConfig)}
+    for name in SWEEP_OPTIONS:
+        if getattr(config, name) != defaults[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(
+                f"{option} {format_value(getattr(config, name))}: {config.name} has no sweep; leave it out"
+            )
 
 
 def prepare_sweeps(

@@ -8,5 +8,6 @@ QUESTIONS = {
     "proxies": "whether cheap proxies refine as well as memorization",
     "five-steps": "whether refining by a proxy still helps after five requests to forget",
     "rsu": "whether to forget by ascending risk is better than in one go",
+    "difficulty": "what makes a single example hard to unlearn, and whether that can be predicted",
 }
 """Name of an experiment -> its question."""

@@ -6,7 +6,7 @@ read no score.
 """
 
 from memscore.choices import validate_choice
-from unlearn.experiments import entanglement, five_requests, memorization, proxies, rsu, rum, rum_dynamics
+from unlearn.experiments import difficulty, entanglement, five_requests, memorization, proxies, rsu, rum, rum_dynamics
 from unlearn.experiments.base import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -17,6 +17,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "proxies": proxies.EXPERIMENT,
     "five-steps": five_requests.EXPERIMENT,
     "rsu": rsu.EXPERIMENT,
+    "difficulty": difficulty.EXPERIMENT,
 }
 
 

@@ -39,6 +39,8 @@ def write_experiment(store: Store, experiment: Experiment, config: ExperimentCon
     rows = [row | {"part": part} for part, part_rows in result.results.items() for row in part_rows]
     store.write_table(f"{path}/rows.parquet", rows_to_table(rows))
     store.folder.replace(f"{path}/findings.json", encode_record(record))
+    for name, table_rows in result.tables.items():
+        store.write_table(f"{path}/table-{name}.parquet", rows_to_table(table_rows))
     pictures = {"figure": experiment.draw_figure(result.results, config)} | result.pictures
     for name, picture in pictures.items():
         store.folder.replace(f"{path}/{name}.png", picture)
@@ -47,10 +49,13 @@ def write_experiment(store: Store, experiment: Experiment, config: ExperimentCon
 
 def print_experiment(console: Console, experiment: Experiment, result: ExperimentResult, folder: str) -> None:
     """Print the tables of all parts, then the verdicts."""
-    for part, rows in result.results.items():
-        print_part(console, experiment, part, rows)
-    print_line(console, DIRECTIONS)
-    print_line(console, GAIN_NOTE)
+    if result.tables:
+        print_correlations(console, result.tables["correlations"])
+    else:
+        for part, rows in result.results.items():
+            print_part(console, experiment, part, rows)
+        print_line(console, DIRECTIONS)
+        print_line(console, GAIN_NOTE)
     print_claims(console, experiment, result.claims)
     for line in result.remarks:
         print_line(console, line)
@@ -59,6 +64,28 @@ def print_experiment(console: Console, experiment: Experiment, result: Experimen
         runs = format_count(int(cost["runs"]), "tuning run")
         print_line(console, f"{configurations}, {runs} that took {format_duration(cost['tuning_s'])} of one worker")
     print_line(console, f"rows, verdicts and picture: {folder}")
+
+
+def print_correlations(console: Console, rows: Sequence[Row]) -> None:
+    """Print the rank correlation of each factor with the FP-score, a column an algorithm."""
+    algorithms = list(dict.fromkeys(row["algorithm"] for row in rows))
+    title = (
+        "rank correlation with the FP-score (above 0: the higher, the easier to unlearn), 95 % interval over examples "
+        "and originals"
+    )
+    table = make_table(title, ("factor", *algorithms))
+    for factor in dict.fromkeys(row["factor"] for row in rows):
+        own = {row["algorithm"]: row for row in rows if row["factor"] == factor}
+        cells = [format_range(own[name]) for name in algorithms]
+        table.add_row(next(iter(own.values()))["title"], *cells)
+    console.print(table)
+
+
+def format_range(row: Row) -> str:
+    """Format a correlation with its interval."""
+    if math.isnan(row["rho"]):
+        return "-"
+    return f"{row['rho']:+.2f}" + ("" if math.isnan(row["lo"]) else f" [{row['lo']:+.2f}, {row['hi']:+.2f}]")
 
 
 def print_part(console: Console, experiment: Experiment, part: str, rows: Sequence[Row]) -> None:
