@@ -66,6 +66,7 @@ def find_step(model: nn.Module, images: Tensor, answered: Tensor, unit: Tensor) 
         [torch.autograd.grad(logits[:, k].sum(), images, retain_graph=k + 1 < n_classes)[0] for k in range(n_classes)],
         dim=1,
     ) * unit.unsqueeze(1)
+    # each other class against the one that is answered
     differences = gradients - gradients[rows, answered].unsqueeze(1)
     gaps = (logits - logits[rows, answered].unsqueeze(1)).detach().abs()
     lengths = differences.flatten(2).norm(dim=2)

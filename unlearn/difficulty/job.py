@@ -185,6 +185,7 @@ def measure_unlearned(
         name = f"{job.algorithm}-{job.index}"
         run = unlearn_single(theta_o, retain, instance, job.algorithm, job.lr, seed, name, row)
         measured = measure_run(run, theta_o, instance, before, row)
+        # theta_u is measured and dropped: keeping the networks of all examples would take gigabytes
         rows.append({"row": row, "steps": run.steps, "flipped": run.flipped, "seconds": run.seconds} | measured)
     return {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "layer_shifts"} | {
         "layer_shifts": np.array([row["layer_shifts"] for row in rows])
@@ -210,6 +211,7 @@ def measure_run(run: SingleRun, theta_o: nn.Module, instance: ExampleSet, before
     image = instance.take(torch.zeros(1, dtype=torch.int64, device=instance.rows.device))
     with torch.no_grad():
         measured["activation_shift"] = measure_activations(theta_o, theta_u, image)
+    # Written even where nothing else is defined: a diverged run is a row, and counts as not unlearned.
     measured["diverged"] = run.theta_u is None
     if run.theta_u is None:
         kept = {"p_before", "diverged"}
@@ -256,6 +258,7 @@ def measure_before(
         deepfool(theta_o, instances.take(batch), scale)
         for batch in torch.split(torch.arange(len(instances), device=positions.device), 64)
     ])
+    # The label counts here, not the answer: both agree, since wrongly answered examples are left out.
     own = answer(theta_o, instances)
     columns: dict[str, Any] = {
         "row": np.array(job.rows),

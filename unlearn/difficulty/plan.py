@@ -78,6 +78,7 @@ def run_jobs(
     progress: Callable[[int, int, str], object],
 ) -> list[str]:
     """Run the jobs whose files are missing; return a line for each kind of failure."""
+    # the file of a job is written at its end, so that a killed run repeats no finished one
     missing = [job for job in jobs if not is_job_stored(store, job)]
     failed: dict[str, list[DifficultyJob]] = {}
     for done, (job, result) in enumerate(pool.run(run_difficulty_job, missing, trial_data), start=1):

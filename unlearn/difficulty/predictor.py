@@ -81,6 +81,7 @@ def choose_single(scores: np.ndarray, difficulty: np.ndarray) -> tuple[int, floa
 def list_splits(held_out: str, shape: tuple[int, int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """List the splits into what is fitted and what is judged: bool [A, O, n] each, of all examples in turn."""
     n_algorithms, n_originals, n = shape
+    # An example is in one fold for all algorithms and originals, or another original would give it away.
     fold = np.arange(n) % FOLDS
     groups = {
         "examples": [np.ones(shape, dtype=bool)],
@@ -106,6 +107,7 @@ def judge_prediction(features: np.ndarray, gt: np.ndarray, names: list[str], hel
     Returns:
         Rank correlations out of sample; None where nothing is left to fit on, as with one algorithm.
     """
+    # Within each original: what its features mean depends on its network.
     difficulty = rank_difficulty(gt)
     scores = np.stack([normalise(own) for own in features])
     predicted, single = np.full(gt.shape, np.nan), np.full(gt.shape, np.nan)
@@ -114,6 +116,7 @@ def judge_prediction(features: np.ndarray, gt: np.ndarray, names: list[str], hel
         algorithms, originals, examples = np.nonzero(fitted & ~np.isnan(difficulty))
         if len(examples) < 2 * FOLDS:
             return None
+        # The single feature is chosen on the same examples, or it would have seen what it is judged on.
         x, y = scores[originals, examples], difficulty[algorithms, originals, examples]
         model, (column, sign) = fit(x, y), choose_single(x, y)
         best[names[column]] = best.get(names[column], 0) + 1

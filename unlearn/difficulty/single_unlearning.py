@@ -90,14 +90,14 @@ def draw_batch(retain: ExampleSet, batch: ExampleSet, rng: np.random.Generator) 
 
 
 def decide(theta: nn.Module, instance: ExampleSet) -> int:
-    """Return the class that a network answers for one example, in evaluation mode; the mode stays."""
+    """Return the class that a network answers for one example, in evaluation mode; -1 if its logits are not finite."""
     training = theta.training
     with torch.no_grad():
-        answer = int(
-            theta.eval()(instance.take(torch.zeros(1, dtype=torch.int64, device=instance.rows.device))).argmax()
-        )
+        image = instance.take(torch.zeros(1, dtype=torch.int64, device=instance.rows.device))
+        logits = theta.eval()(image)
     theta.train(training)
-    return answer
+    # Finite weights may give infinite logits, of which the largest means nothing.
+    return int(logits.argmax()) if bool(logits.isfinite().all()) else -1
 
 
 def unlearn_single(
@@ -130,18 +130,20 @@ def unlearn_single(
     rng, batch_rng = generator(seed, "single-unlearning", name, row).spawn(2)
     batch = retain.select(torch.arange(size, device=retain.rows.device))
     draw_batch(retain, batch, batch_rng)
-    answer, steps, flipped, looking = decide(theta_o, instance), 0, False, 0.0
+    answer, steps, looking = decide(theta_o, instance), 0, 0.0
+    flipped = diverged = False
 
     def look(loop_step: int, theta: nn.Module) -> bool:
-        nonlocal steps, flipped, looking
+        nonlocal steps, flipped, diverged, looking
         if loop_step % loop_steps:
             return False
         started = time.perf_counter()
         steps += 1
-        flipped = decide(theta, instance) != answer
+        now = decide(theta, instance)
+        diverged, flipped = now < 0, now not in {answer, -1}
         draw_batch(retain, batch, batch_rng)
         looking += time.perf_counter() - started
-        return flipped or steps == MAX_STEPS
+        return diverged or flipped or steps == MAX_STEPS
 
     started = time.perf_counter()
     theta_u: nn.Module | None
@@ -149,7 +151,9 @@ def unlearn_single(
         with seed_generators(torch_seed(seed, "single-unlearning", name, row), instance.rows.device):
             theta_u = ALGORITHMS[algorithm].fn(theta_o, batch, instance, config, rng, step_callback=look)
     except TrainingDiverged:
-        # a network without finite weights decides nothing: the example is not unlearned
+        diverged = True
+    if diverged:
+        # a network that is not finite decides nothing: the example is not unlearned
         theta_u, flipped = None, False
     return SingleRun(
         theta_u=theta_u,

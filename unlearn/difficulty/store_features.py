@@ -75,6 +75,7 @@ def describe_answers(
     others = logits.copy()
     others[np.arange(n), labels] = -np.inf
     sample = draw_stratified(labels, N_NEIGHBOURS, generator(seed, "difficulty-sample", "density"))
+    # an example of the sample is no neighbour of its own
     place = np.full(n, -1)
     place[sample] = np.arange(len(sample))
     return {

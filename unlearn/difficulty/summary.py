@@ -56,6 +56,7 @@ def summarize(
 
     raw = {name: column(name) for name in ("p_before", "p_after", "kept", "test_p_before", "test_p_after")}
     gt, printed = (np.full(raw["kept"].shape, np.nan) for _ in range(2))
+    # lambda is one number for all examples of an algorithm and an original
     for place in np.ndindex(*gt.shape[:2]):
         gt[place] = compute_fp_score(*(raw[name][place] for name in ("p_before", "p_after", "kept")))
         printed[place] = compute_printed_fp_score(

@@ -17,7 +17,7 @@ from memscore.units import format_count
 from unlearn.difficulty.calibration import ENOUGH, choose_rate, compute_shares, describe_choice, list_rates
 from unlearn.difficulty.factors import FACTORS
 from unlearn.difficulty.job import BEFORE, DifficultyJob, is_job_stored, read_job
-from unlearn.difficulty.plan import N_CALIBRATION, Drawn, draw_instances, list_chunks, run_jobs
+from unlearn.difficulty.plan import Drawn, draw_instances, list_chunks, run_jobs
 from unlearn.difficulty.predictor import HELD_OUT, Judged, judge_prediction, predict_all
 from unlearn.difficulty.single_unlearning import MAX_STEPS, METHODS
 from unlearn.difficulty.store_features import SCORE, collect_features, store_prediction
@@ -64,6 +64,8 @@ PAPER_STEPS = {
     "scrub": "SVHN -.36, MNIST -.40, CIFAR-10 -.62",
 }
 LABEL = "examples"
+PICTURES = tuple(FACTORS)
+"""Factors that are drawn."""
 
 
 def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
@@ -97,6 +99,7 @@ def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
     jobs = list_jobs(config, drawn, keys, rates, runner.device)
     with runner.show_progress("single examples") as progress:
         failed = run_jobs(store, jobs, context.trial_data, runner.pool, progress)
+    # what failed is missing here, and its cells are undefined
     found = [row for job in jobs if is_job_stored(store, job) for row in read_job(store, job)]
     features, names = collect_features(store, context, [keys[index] for index in reported])
     scores = {name: features[:, list(drawn.rows), number] for number, name in enumerate(names)}
@@ -187,7 +190,7 @@ def choose_rates(
         if not open_names:
             break
     chosen = {name: compute_shares(flipped[name]) for name in config.algorithms}
-    lines = [describe_choice(name, shares, N_CALIBRATION) for name, shares in chosen.items()]
+    lines = [describe_choice(name, shares, len(drawn.calibration)) for name, shares in chosen.items()]
     return {name: choose_rate(shares) for name, shares in chosen.items()}, lines
 
 
@@ -270,6 +273,7 @@ def make_rows(difficulty: Difficulty) -> list[Row]:
     """A row for each algorithm, original and example, with the FP-score and all factors."""
     return [
         {
+            "trial": f"{algorithm}-{original}-{row}",
             "contender": algorithm,
             "variant": "",
             "select": "",
@@ -411,11 +415,9 @@ def draw_pictures(
 ) -> dict[str, bytes]:
     """Draw a scatter for each factor (Figs 1 to 14) and a gallery for each (Figs 15 to 22)."""
     images = context.splits.train.images
-    return {f"picture-factor-{name}": draw_factor(difficulty, name, correlations) for name in FACTORS} | {
-        f"picture-gallery-{name}": draw_galleries(difficulty, name, images)
-        for name in FACTORS
-        if not FACTORS[name].before
-    }
+    figures = {f"picture-factor-{name}": draw_factor(difficulty, name, correlations) for name in PICTURES}
+    unlearned = [name for name in PICTURES if not FACTORS[name].before]
+    return figures | {f"picture-gallery-{name}": draw_galleries(difficulty, name, images) for name in unlearned}
 
 
 def draw_figure(results: Results, config: ExperimentConfig) -> bytes:
