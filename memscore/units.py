@@ -124,6 +124,41 @@ def format_error(error: float) -> str:
     return "< 0.0001" if error < 0.00005 else f"{error:.4f}"
 
 
+def name_rmse(score: str, estimate: str) -> str:
+    """Name a root mean square error of a bank's estimates.
+
+    Args:
+        score: whose error it is, without the arm's suffix.
+        estimate: how the error was estimated, such as "between blocks".
+
+    Returns:
+        The name by which every page calls it.
+
+    >>> name_rmse("memorization_blend", "between blocks")
+    'RMSE of memorization_blend (between blocks)'
+    """
+    return f"RMSE of {score} ({estimate})"
+
+
+def format_rmse(score: str, estimate: str, error: float) -> str:
+    """Format a root mean square error of a bank's estimates with its name.
+
+    Args:
+        score: whose error it is, without the arm's suffix.
+        estimate: how the error was estimated.
+        error: 0 or more, or NaN.
+
+    Returns:
+        Name and value.
+
+    >>> format_rmse("memorization", "independent models", 0.01046)
+    'RMSE of memorization (independent models) 0.0105'
+    >>> format_rmse("memorization", "independent models", float("nan"))
+    'RMSE of memorization (independent models) undefined'
+    """
+    return f"{name_rmse(score, estimate)} {'undefined' if math.isnan(error) else format_error(error)}"
+
+
 def format_value(value: Any, separator: str = ", ") -> str:
     """Format a value of an option or a record for a message: no digits that say nothing, no brackets or quotes.
 

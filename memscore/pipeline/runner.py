@@ -41,7 +41,7 @@ from memscore.pipeline.originals import (
     get_or_train_pilot,
 )
 from memscore.pipeline.output_check import find_network_output_kind
-from memscore.pipeline.precision import MeasuredPrecision, PrecisionForecast, check_forecast, forecast_precision
+from memscore.pipeline.precision import PrecisionForecast, check_forecast, forecast_precision
 from memscore.pipeline.scoring import score_arm, score_fractions
 from memscore.pipeline.stacked_scores import check_stacked
 from memscore.pipeline.start_weights import (
@@ -383,7 +383,7 @@ def score_bank(
             check_forecast(
                 forecast,
                 arm.suffix,
-                MeasuredPrecision(models=arm.models, counts_rmse=arm.rmse, blend=arm.blend),
+                arm.precision,
                 target_rmse,
             )
             for arm in arms
