@@ -50,6 +50,22 @@ def format_hours(seconds: float) -> str:
     return "under 0.01" if 0 < hours < 0.01 else _round_digits(hours, 2 if hours < 10 else 3)
 
 
+def format_about_hours(seconds: float) -> str:
+    """Format an estimate of hours of cores or GPUs, whose unit stands behind it.
+
+    Args:
+        seconds: 0 or more.
+
+    Returns:
+        Such as "about 12.6"; "under 0.01" where it is less.
+
+    >>> format_about_hours(45_360), format_about_hours(0.5)
+    ('about 12.6', 'under 0.01')
+    """
+    hours = format_hours(seconds)
+    return hours if hours.startswith("under") else f"about {hours}"
+
+
 def format_rate(per_s: float) -> str:
     """Format a rate with three digits at most, by the second, hour or day.
 

@@ -70,7 +70,7 @@ def print_audit_decisions(console: Console, decisions: AuditDecisions, names: Se
 
 def print_columns(console: Console, title: str, rows: Sequence[str], columns: Mapping[str, Sequence[str]]) -> None:
     """Print a table of a column for each threshold: with its numbers in a row it is wider than most terminals."""
-    table = make_table(title, ("", *columns))
+    table = make_table(title, ("measure", *columns))
     for row, cells in zip(rows, zip(*columns.values(), strict=True), strict=True):
         table.add_row(row, *cells)
     console.print(table)

@@ -78,7 +78,7 @@ def print_part(console: Console, experiment: Experiment, part: str, rows: Sequen
         chosen = f", chosen by {selection}" if selection else ""
         title = f"{experiment.source}: {part}, {rows[0]['forget_set'] if rows else ''}{chosen}{originals}{score}"
         for columns in (first, (*last, *experiment.columns)):
-            table = make_table(title, ("", "variant", *["n"] * uneven, *["diverged"] * any_diverged, *columns))
+            table = make_table(title, ("method", "variant", *["n"] * uneven, *["diverged"] * any_diverged, *columns))
             for key in (key for key in order if key[2] in {"", selection}):
                 count = [str(counts[key])] * uneven + [str(count_diverged(groups[key]))] * any_diverged
                 cells = (format_cell(groups[key], column) for column in columns)

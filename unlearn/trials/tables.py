@@ -106,7 +106,7 @@ def print_trials(console: Console, results: TrialResults, request: TrialRequest)
     tables = CLASS_COLUMNS if forgets_classes(rows) else TABLE_COLUMNS
     for number, columns in enumerate(tables):
         title = f"{first['forget_set']}: {format_count(first['n_forget'], 'example')}, {seeds}" if not number else ""
-        table = make_table(title, ("", *columns))
+        table = make_table(title, ("model", *columns))
         for row_name in order:
             own_rows = select_algorithm(rows, row_name)
             table.add_row(row_name, *(format_column(own_rows, column) for column in columns))
@@ -219,7 +219,7 @@ def _print_requested_measures(
             directions |= {column: _name_direction(column.removeprefix(stem), described.best) for column in found}
     if not directions:
         return
-    table = make_table("requested measures", ("", "best", *order))
+    table = make_table("requested measures", ("measure", "best", *order))
     for column, best in directions.items():
         cells = [format_column(select_algorithm(rows, row_name), column) for row_name in order]
         table.add_row(column, best, *cells)
@@ -235,8 +235,10 @@ def _name_direction(ending: str, best: str) -> str:
 
 def _print_population_measures(console: Console, values: Mapping[str, float], name: str, n: int) -> None:
     """Print the measures of many models, with the best direction, the ideal value, and a description."""
-    table = make_table(f"{name}: measures of all models together, {n} on each side", ("", "value", "best", "ideal"))
-    table.add_column("")
+    table = make_table(
+        f"{name}: measures of all models together, {n} on each side", ("measure", "value", "best", "ideal")
+    )
+    table.add_column("meaning")
     for column, value in values.items():
         description = describe_population_column(column)
         table.add_row(

@@ -21,7 +21,7 @@ from memscore.units import format_count
 from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs, find_diverged_models, find_missing_models, find_model_names
 from unlearn.trials.algorithm_work import Sizes, count_algorithm
-from unlearn.trials.config import ORACLE, ORIGINAL, TrialConfig, resolve_in_store
+from unlearn.trials.config import ORACLE, ORIGINAL, TrialConfig, name_steps, resolve_in_store
 from unlearn.trials.forecast import TRIAL_S
 from unlearn.trials.runner import read_stored_row
 from unlearn.trials.setup import UnlearningContext, read_embeddings
@@ -244,7 +244,7 @@ def read_results(sweep: Sweep, search: HyperparameterSearch, stored_trials: set[
 
 def describe_steps(trial: TrialConfig) -> str:
     """Describe the algorithms of a trial, and its rounds."""
-    names = ">".join("nothing" if step.algorithm == ORIGINAL else step.algorithm for step in trial.steps)
+    names = name_steps(trial)
     return f"{names} in {format_count(trial.rounds.n, 'round')}" if trial.rounds else names
 
 

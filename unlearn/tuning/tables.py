@@ -56,7 +56,7 @@ def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
     any_diverged = count_diverged(result.judged_rows) > 0
     extra = (f"tow_test of the same {n_shared}",) * uneven
     table = make_table(
-        title, ("", "variant", "chosen by", *["n"] * uneven, *["diverged"] * any_diverged, *COLUMNS, *extra)
+        title, ("method", "variant", "chosen by", *["n"] * uneven, *["diverged"] * any_diverged, *COLUMNS, *extra)
     )
     for key in sort_methods(groups, shared_rows):
         cells = [format_cell(groups[key], column) for column in COLUMNS]
@@ -88,7 +88,7 @@ def _print_regrets(console: Console, result: SweepResult) -> None:
     variants, score = shorten_variants([variant for _, variant in regrets])
     table = make_table(
         f"tow_test by who chose, and the regret of choosing without an oracle (below 0: it did better){score}",
-        ("", "variant", "oracle", "blind", "regret"),
+        ("method", "variant", "oracle", "blind", "regret"),
     )
     for (name, variant), regret in regrets.items():
         cells = [format_cell(groups[name, variant, select], "tow_test") for select in ("oracle", "blind")]
@@ -103,7 +103,7 @@ def _print_populations(console: Console, result: SweepResult) -> None:
     columns = [column for column in result.populations[0] if column not in METHOD_COLUMNS]
     variants, score = shorten_variants([row["variant"] for row in result.populations])
     table = make_table(
-        f"measures of all judged models of a method together{score}", ("", "variant", "chosen by", *columns)
+        f"measures of all judged models of a method together{score}", ("method", "variant", "chosen by", *columns)
     )
     for row in result.populations:
         cells = (format_population_value(column, row[column]) for column in columns)
