@@ -3,9 +3,13 @@
 from rich.console import Console
 
 from memscore.analysis.compare_banks import MEMORIZED, BankComparison
+from memscore.statistics.intervals import clip_interval
 from memscore.tables.console import make_table, print_line
 from memscore.tables.numbers import format_number, format_with_interval
 from memscore.units import format_count
+
+DIFFERENCES = (-2.0, 2.0)
+"""Of two values of memorization, each a difference of two probabilities."""
 
 
 def print_comparison(console: Console, comparison: BankComparison, first: str, second: str) -> None:
@@ -13,7 +17,8 @@ def print_comparison(console: Console, comparison: BankComparison, first: str, s
     columns = ("in the first", "examples", "first", "second", "difference", "rose", "fell")
     table = make_table(f"{comparison.score} of what both banks have", columns)
     for level in comparison.levels:
-        cells = (format_number(level.first), format_number(level.second), format_with_interval(level.difference))
+        difference = clip_interval(level.difference, *DIFFERENCES)
+        cells = (format_number(level.first), format_number(level.second), format_with_interval(difference))
         changes = ("-" if count is None else str(count) for count in (level.rose, level.fell))
         table.add_row(level.name, str(level.examples), *cells, *changes)
     console.print(table)

@@ -9,9 +9,10 @@ from memscore.analysis.calibration import AuditDecisions
 from memscore.pipeline.attack_decisions import AttackDecisions
 from memscore.statistics.calibrated_threshold import PRIORS, DecisionRates, RepeatedDecisions
 from memscore.statistics.group_leak import GroupLeak
-from memscore.statistics.intervals import Interval
+from memscore.statistics.intervals import Interval, clip_interval
 from memscore.store.class_names import format_class
 from memscore.tables.console import make_table, print_line
+from memscore.tables.numbers import SHARE, format_with_interval
 from memscore.tables.outlying_line import format_outlying_models
 
 GROUPS_SHOWN = 3
@@ -125,4 +126,4 @@ def format_auc(interval: Interval) -> str:
     """Format an area under the curve and its interval, if that is known."""
     if np.isnan(interval.lo):
         return f"{interval.value:.3f} (one target)"
-    return f"{interval.value:.3f} [{interval.lo:.3f}, {interval.hi:.3f}]"
+    return format_with_interval(clip_interval(interval, *SHARE))

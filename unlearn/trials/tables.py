@@ -7,9 +7,10 @@ from rich.console import Console
 
 from memscore.statistics.means import MeanEstimate, estimate_mean
 from memscore.tables.console import make_table, print_line
+from memscore.tables.numbers import UNLIMITED, format_value_and_half
 from memscore.units import format_count
 from memscore.user_functions import is_user_function
-from unlearn.measures import MEASURES
+from unlearn.measures import MEASURES, find_limits
 from unlearn.measures.inputs import Column
 from unlearn.trials.config import ORACLE, Row
 from unlearn.trials.diverged import COUNTED, count_diverged, get_value
@@ -66,9 +67,9 @@ MAX_FORGET_EXCESS = 0.1
 CLASS_PREFIX = "class:"
 
 
-def format_mean(values: Sequence[float]) -> str:
+def format_mean(values: Sequence[float], limits: tuple[float, float] = UNLIMITED) -> str:
     """Format a cell: mean, half of the interval, and the number of values if some are undefined."""
-    return format_estimate(estimate_mean(values), len(values))
+    return format_estimate(estimate_mean(values), len(values), limits)
 
 
 def format_column(rows: Sequence[Row], column: str) -> str:
@@ -78,15 +79,18 @@ def format_column(rows: Sequence[Row], column: str) -> str:
     """
     if column == STEPS:
         return f"{np.mean([row[column] for row in rows]):.0f}"
-    return format_mean([get_value(row, column) for row in rows])
+    return format_mean([get_value(row, column) for row in rows], find_limits(column))
 
 
-def format_estimate(estimate: MeanEstimate, n_expected: int) -> str:
-    """Format a cell: mean, half of the interval, and the number of values if fewer than expected are defined."""
+def format_estimate(estimate: MeanEstimate, n_expected: int, limits: tuple[float, float] = UNLIMITED) -> str:
+    """Format a cell: mean, half of the interval, and the number of values if fewer than expected are defined.
+
+    An interval that goes beyond the limits of its column is printed by its ends, which are clipped to them.
+    """
     if not estimate.n:
         return "-"
-    half = "" if np.isnan(estimate.lo) else f" ±{(estimate.hi - estimate.lo) / 2:.3f}"
-    return f"{estimate.value:.3f}{half}" + (f" (n={estimate.n})" if estimate.n < n_expected else "")
+    cell = format_value_and_half(estimate.value, estimate.lo, estimate.hi, limits=limits, mark="±")
+    return cell + (f" (n={estimate.n})" if estimate.n < n_expected else "")
 
 
 def print_trials(console: Console, results: TrialResults, request: TrialRequest) -> int:

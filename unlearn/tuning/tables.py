@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from memscore.statistics.intervals import Interval
+from memscore.statistics.intervals import Interval, clip_interval
 from memscore.tables.console import make_table, print_line
+from memscore.tables.numbers import UNLIMITED
 from memscore.units import format_count, format_duration
 from unlearn.trials.config import ORACLE, Row, format_plan
 from unlearn.trials.diverged import count_diverged
@@ -35,6 +36,9 @@ UNEQUAL_NOTE = (
     "column, which is that of the order"
 )
 COLUMNS = ("tow_test", "forget_accuracy", "mia_test_gap", "rrt_examples")
+
+DIFFERENCES = (-1.0, 1.0)
+"""Of two values of ToW."""
 
 
 def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
@@ -92,7 +96,7 @@ def _print_regrets(console: Console, result: SweepResult) -> None:
     )
     for (name, variant), regret in regrets.items():
         cells = [format_cell(groups[name, variant, select], "tow_test") for select in ("oracle", "blind")]
-        table.add_row(name, variants[variant], *cells, format_interval(regret))
+        table.add_row(name, variants[variant], *cells, format_interval(regret, DIFFERENCES))
     console.print(table)
 
 
@@ -150,7 +154,7 @@ def describe_automatic_plans(result: SweepResult) -> list[str]:
         if (variant, select) in best_fixed:
             best, regret = best_fixed[variant, select]
             line += (
-                f"; {best[0]} {best[1]}, the best fixed plan of this table, is {format_interval(regret)} "
+                f"; {best[0]} {best[1]}, the best fixed plan of this table, is {format_interval(regret, DIFFERENCES)} "
                 "above it (picked on these rows, which flatters it)"
             )
         lines.append(line)
@@ -190,8 +194,9 @@ def list_remarks(result: SweepResult) -> list[str]:
     return [*remarks, *describe_diverged(result.judged_rows)]
 
 
-def format_interval(interval: Interval) -> str:
-    """Format a mean with its interval."""
+def format_interval(interval: Interval, limits: tuple[float, float] = UNLIMITED) -> str:
+    """Format a mean with its interval, whose ends are clipped to the limits."""
+    interval = clip_interval(interval, *limits)
     if interval.value != interval.value:
         return "-"
     return f"{interval.value:+.3f}" + (
