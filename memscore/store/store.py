@@ -336,7 +336,7 @@ class Store:
 
     def write_failure(self, model: str, failure: Mapping[str, Any]) -> None:
         """Store why training failed; a model with kind "diverged" is never trained again."""
-        self.folder.replace(f"failures/{model}.json", encode_record(failure))
+        self.folder.replace(f"failures/{model}.json", encode_record({"model": model, **failure}))
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """Read every failure by its model."""

@@ -54,6 +54,21 @@ class StoredFiles:
             self._names[folder] = self.store.folder.names(folder)
         return self._names[folder]
 
+    def list_logged_commands(self, module: str) -> list[str]:
+        """List the different commands of a module that run.log and run.old.log have, the last one last."""
+        commands: dict[str, None] = {}
+        for name in ("run.old.log", "run.log"):
+            try:
+                lines = self.store.folder.read(name).decode(errors="replace").splitlines()
+            except (OSError, ValueError):  # a store on a server has none, and one that cannot be read gives no advice
+                continue
+            for line in lines:
+                _, began, command = line.partition(" began: ")
+                if began and module in command.split():
+                    commands.pop(command, None)
+                    commands[command] = None
+        return list(commands)
+
     def list_stems(self, folder: str) -> set[str]:
         """List those names without their endings."""
         return {name.rpartition(".")[0] for name in self.list_names(folder)}
