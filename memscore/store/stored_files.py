@@ -22,6 +22,8 @@ from memscore.store.score_files import has_other_version, is_stale
 from memscore.store.shards import hash_shards, parse_model_index
 from memscore.store.store import Store
 
+ENDINGS = (".parquet", ".json", ".safetensors")
+"""Of files that others imply or contradict; a note beside the shards is none of them."""
 UNKNOWN_ARM_REASON = "a shard of no stored arm; it stays, and the estimate that made it stores its arm again"
 
 
@@ -70,8 +72,8 @@ class StoredFiles:
         return list(commands)
 
     def list_stems(self, folder: str) -> set[str]:
-        """List those names without their endings."""
-        return {name.rpartition(".")[0] for name in self.list_names(folder)}
+        """List those names without their endings, of the files that have one of the store's."""
+        return {name.rpartition(".")[0] for name in self.list_names(folder) if name.endswith(ENDINGS)}
 
     def exists(self, path: str) -> bool:
         """Return whether the file was listed, or has been written since."""
