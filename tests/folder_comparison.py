@@ -19,7 +19,7 @@ WORK = ("at", "began", "eta_s", "line", "pid", "rate_per_s", "run")  # of a reco
 VARIES: dict[str, tuple[str, ...]] = {
     "*/progress.json": (*WORK, RECORD),
     "*/receipts/*.json": ("seconds", "train_s", "worker", RECORD),
-    "*/failures/*.json": ("traceback", RECORD),
+    "*/failures/*.json": ("traceback", "model", RECORD),
     "*models.parquet": ("seconds", "worker", SEAL),
     "store/reports/summary.json": (
         "seconds_an_original",

@@ -137,7 +137,7 @@ def test_a_python_block_runs_as_it_stands(code, capsys):
 SIGNS = {
     "memscore.status": ("whole blocks",),
     "memscore.banks": ("1 bank in ",),
-    "memscore.bank": (" 0 damaged", "memorization RMSE", "the highest ", "became memorized"),
+    "memscore.bank": (" 0 damaged", "RMSE of memorization", "the highest ", "became memorized"),
     "memscore.estimate": ("scores    one row per example",),
     "memscore.influence": ("strong ",),
     "memscore.attack": ("LiRA online",),

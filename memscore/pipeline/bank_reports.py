@@ -77,6 +77,15 @@ class EstimateResult:
     copies: CopyCounts | None = None
     output_kind: str = ""
 
+    @property
+    def missed_arm(self) -> ArmScores | None:
+        """The arm whose error is larger than requested, or undefined; None if it is reached, or none was requested."""
+        if self.target_rmse is None:
+            return None
+        # a run until an error trains one arm; the bank may have others
+        [arm] = [arm for arm in self.arms if arm.arm.name in self.training.shards]
+        return None if arm.precision.rmse <= self.target_rmse else arm
+
 
 def write_reports(store: Store, splits: Splits | None, result: EstimateResult) -> None:
     """Write the figures and numbers of the whole bank under reports/."""

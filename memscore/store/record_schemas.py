@@ -192,7 +192,10 @@ SCHEMAS: Mapping[str, Schema] = {
     "receipts/NAME.json": Schema(
         record({}, {**RECEIPT, **MORE_OF_RECEIPT, "key": text, "ending": name}), named_by="model", relate=check_proxy
     ),
-    "failures/NAME.json": Schema(record({"kind": text, "error": text}, {"traceback": nullable(text)})),
+    # records of earlier versions have no model
+    "failures/NAME.json": Schema(
+        record({"kind": text, "error": text}, {"traceback": nullable(text), "model": text}), named_by="model"
+    ),
     "progress.json": Schema(
         record(
             {

@@ -83,7 +83,7 @@ def print_part(console: Console, experiment: Experiment, part: str, rows: Sequen
         gains = any(GAIN in row for row in rows)
         later = [column for column in (*last, *experiment.columns) if gains or column != GAIN]
         for columns in (first, later):
-            table = make_table(title, ("", "variant", *["n"] * uneven, *["diverged"] * any_diverged, *columns))
+            table = make_table(title, ("method", "variant", *["n"] * uneven, *["diverged"] * any_diverged, *columns))
             for key in (key for key in order if key[2] in {"", selection}):
                 count = [str(counts[key])] * uneven + [str(count_diverged(groups[key]))] * any_diverged
                 cells = (format_cell(groups[key], column) for column in columns)

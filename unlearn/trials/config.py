@@ -258,6 +258,12 @@ def format_plan(name: str) -> str:
     return ">".join("nothing" if part == ORIGINAL else part for part in name.split(">")) if ">" in name else name
 
 
+def name_steps(trial: TrialConfig) -> str:
+    """Name the algorithms of a trial in turn, as format_plan names a method; also of a step of a plan alone."""
+    is_of_plan = bool(trial.before or trial.part)
+    return ">".join("nothing" if is_of_plan and step.algorithm == ORIGINAL else step.algorithm for step in trial.steps)
+
+
 def parse_params(name: str, settings: Sequence[str], architecture: str, prefix: str = "") -> dict[str, Any]:
     """Parse an algorithm's parameters from settings such as lr=0.05, each to its field's type.
 

@@ -14,6 +14,7 @@ from memscore.statistics.means import MeanEstimate, estimate_mean
 from memscore.store.json_records import encode_record, read_record, replace_nonfinite, require_same
 from memscore.store.store import Store
 from memscore.units import format_count
+from unlearn.measures import find_limits
 from unlearn.trials.config import ORACLE, ORIGINAL, Row
 from unlearn.trials.diverged import COUNTED, count_diverged, get_value, is_diverged
 from unlearn.trials.second_oracle import compare_second_oracle
@@ -92,7 +93,7 @@ def format_cell(rows: Sequence[Row], column: str) -> str:
     """Format a cell of a column over the rows of a method, with half of its interval over tunings; steps without."""
     if column == STEPS:
         return f"{np.mean([row[column] for row in rows]):.0f}"
-    return format_estimate(estimate_column(rows, column), len(rows))
+    return format_estimate(estimate_column(rows, column), len(rows), find_limits(column))
 
 
 def select_rows(rows: Sequence[Row], **values: object) -> list[Row]:
