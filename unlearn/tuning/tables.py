@@ -90,7 +90,8 @@ def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
 def _print_costs(console: Console, groups: Groups, shared_rows: Groups) -> None:
     """Print what a run of each method costs, and what ToW it gains for that."""
     variants, _ = shorten_variants([variant for _, variant, _ in groups])
-    table = make_table("cost of a run; passes: over the training set", ("method", "variant", "chosen by", *COST_COLUMNS))
+    names = ("method", "variant", "chosen by", *COST_COLUMNS)
+    table = make_table("cost of a run; passes: over the training set", names)
     for key in sort_methods(groups, shared_rows):
         table.add_row(key[0], variants[key[1]], key[2], *(format_cell(groups[key], column) for column in COST_COLUMNS))
     console.print(table)
