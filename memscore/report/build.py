@@ -1,0 +1,105 @@
+"""Build the page of a bank: collect from its store what can be read, and name what cannot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from memscore.monitoring.status import compute_bank_status
+from memscore.pipeline.outlying_models import SUMMARY
+from memscore.report.columns import Columns
+from memscore.report.confidences import add_confidences
+from memscore.report.copies import collect_twins
+from memscore.report.examples import Examples, add_examples, read_examples
+from memscore.report.head import build_head
+from memscore.report.images import PageImages, collect_images, describe_sprites
+from memscore.report.omissions import Omission, read_or_omit
+from memscore.report.page_options import PageOptions
+from memscore.report.render import Page, Section, render_page, render_part
+from memscore.store.json_records import read_record
+from memscore.store.store import Store
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BuiltPage:
+    """A page and the files beside it.
+
+    Attributes:
+        html: the page.
+        files: name within the folder beside it -> content.
+        examples: the examples that it shows.
+        images: their images.
+        omissions: what it does not show.
+    """
+
+    html: str
+    files: dict[str, bytes]
+    examples: Examples
+    images: PageImages
+    omissions: list[Omission]
+
+
+def build_page(store: Store, options: PageOptions, folder_beside: str) -> BuiltPage:
+    """Build the page of a store; files beside it are linked by the name of their folder."""
+    omissions: list[Omission] = []
+    status = compute_bank_status(store)
+    omissions += [Omission(what="a file of the store", reason=problem) for problem in status.problems]
+    summary = read_summary(store, omissions)
+    examples = read_examples(store, omissions)
+    columns = Columns()
+    add_examples(columns, examples, store.class_names)
+    images = collect_images(store, examples, options, omissions)
+    head = build_head(store, status, summary, examples.n, omissions)
+    sprite_ids = [f"s{number}" for number in range(len(images.embedded))]
+    files = {f"sprite-{number:05}.png": sprite.png for number, sprite in enumerate(images.beside)}
+    meta: dict[str, Any] = {
+        "version": 1,
+        "title": head.title,
+        "subtitle": head.subtitle,
+        "store": store.folder.display_name,
+        "n": examples.n,
+        "n_classes": store.manifest.n_classes,
+        "class_names": list(store.class_names),
+        "image": images.size,
+        "image_about": images.about,
+        "sprites": describe_sprites(images.embedded, sprite_ids, "id"),
+        "sprites_elsewhere": {"folder": folder_beside, "sprites": describe_sprites(images.beside, [*files], "file")},
+        "histograms": add_confidences(columns, store, examples.n, omissions),
+        **collect_twins(store, examples.n, omissions),
+    }
+    sections: list[Section] = []
+    meta["columns"] = columns.described
+    page = Page(
+        title=head.title,
+        meta=meta,
+        columns=columns.values,
+        sprites=dict(zip(sprite_ids, (sprite.png for sprite in images.embedded), strict=True)),
+        head=render_part("head.html", head=head, omissions=merge_omissions(omissions), version=name_version()),
+        sections=sections,
+    )
+    return BuiltPage(html=render_page(page), files=files, examples=examples, images=images, omissions=omissions)
+
+
+def read_summary(store: Store, omissions: list[Omission]) -> Mapping[str, Any] | None:
+    """Read the numbers of the last scoring; None where the bank has none, or they are damaged."""
+    if not store.folder.exists(SUMMARY):
+        reason = f"the bank was not scored yet; run {store.rebuild_command}"
+        omissions.append(Omission(what="accuracies and attacks", reason=reason))
+        return None
+    return read_or_omit("accuracies and attacks", lambda: read_record(store.folder, SUMMARY), omissions)
+
+
+def merge_omissions(omissions: list[Omission]) -> list[Omission]:
+    """Merge omissions for one reason, as a damaged file that several parts of the page need."""
+    whats: dict[str, list[str]] = {}
+    for omission in omissions:
+        whats.setdefault(omission.reason, []).append(omission.what)
+    return [Omission(what=", ".join(dict.fromkeys(names)), reason=reason) for reason, names in whats.items()]
+
+
+def name_version() -> str:
+    """Name the version that writes the page."""
+    try:
+        return f"memscore {metadata.version('memscore')}"
+    except metadata.PackageNotFoundError:
+        return "memscore, not installed"
