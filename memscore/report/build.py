@@ -7,15 +7,22 @@ from typing import Any
 
 from memscore.monitoring.status import compute_bank_status
 from memscore.pipeline.outlying_models import SUMMARY
+from memscore.report.attacks import build_attacks
+from memscore.report.audits import build_audits
 from memscore.report.columns import Columns
 from memscore.report.confidences import add_confidences
 from memscore.report.copies import collect_twins
 from memscore.report.examples import Examples, add_examples, read_examples
 from memscore.report.head import build_head
 from memscore.report.images import PageImages, collect_images, describe_sprites
+from memscore.report.influence import build_influence
 from memscore.report.omissions import Omission, read_or_omit
 from memscore.report.page_options import PageOptions
+from memscore.report.parts import Part
+from memscore.report.proxies import build_proxies
 from memscore.report.render import Page, Section, render_page, render_part
+from memscore.report.score_tables import build_scores
+from memscore.report.unlearning import build_unlearning
 from memscore.store.json_records import read_record
 from memscore.store.store import Store
 
@@ -36,6 +43,7 @@ class BuiltPage:
     files: dict[str, bytes]
     examples: Examples
     images: PageImages
+    parts: list[Part]
     omissions: list[Omission]
 
 
@@ -67,7 +75,7 @@ def build_page(store: Store, options: PageOptions, folder_beside: str) -> BuiltP
         "histograms": add_confidences(columns, store, examples.n, omissions),
         **collect_twins(store, examples.n, omissions),
     }
-    sections: list[Section] = []
+    parts = collect_parts(store, examples, columns, summary, meta, omissions)
     meta["columns"] = columns.described
     page = Page(
         title=head.title,
@@ -75,9 +83,38 @@ def build_page(store: Store, options: PageOptions, folder_beside: str) -> BuiltP
         columns=columns.values,
         sprites=dict(zip(sprite_ids, (sprite.png for sprite in images.embedded), strict=True)),
         head=render_part("head.html", head=head, omissions=merge_omissions(omissions), version=name_version()),
-        sections=sections,
+        sections=[Section(id=part.id, title=part.title, html=render_part("section.html", part=part)) for part in parts],
     )
-    return BuiltPage(html=render_page(page), files=files, examples=examples, images=images, omissions=omissions)
+    return BuiltPage(
+        html=render_page(page), files=files, examples=examples, images=images, parts=parts, omissions=omissions
+    )
+
+
+def collect_parts(
+    store: Store,
+    examples: Examples,
+    columns: Columns,
+    summary: Mapping[str, Any] | None,
+    meta: dict[str, Any],
+    omissions: list[Omission],
+) -> list[Part]:
+    """Collect the sections below the examples, in their order, and put what their figures are drawn from into meta."""
+    ids = {column["name"]: column["id"] for column in columns.described if column["role"] != "aux"}
+    influence, pairs = build_influence(store, examples.n, store.class_names, omissions)
+    if pairs:
+        meta["influence"] = pairs
+    parts = [
+        build_attacks(store, summary, store.class_names, omissions),
+        build_proxies(store, ids, omissions),
+        build_unlearning(store, columns, examples.n, omissions),
+        build_audits(store, columns, examples.n, omissions),
+        influence,
+        build_scores(examples, summary),
+    ]
+    built = [part for part in parts if part]
+    for part in built:
+        meta |= part.meta
+    return built
 
 
 def read_summary(store: Store, omissions: list[Omission]) -> Mapping[str, Any] | None:
@@ -86,7 +123,7 @@ def read_summary(store: Store, omissions: list[Omission]) -> Mapping[str, Any] |
         reason = f"the bank was not scored yet; run {store.rebuild_command}"
         omissions.append(Omission(what="accuracies and attacks", reason=reason))
         return None
-    return read_or_omit("accuracies and attacks", lambda: read_record(store.folder, SUMMARY), omissions)
+    return read_or_omit("accuracies and attacks", omissions, read_record, store.folder, SUMMARY)
 
 
 def merge_omissions(omissions: list[Omission]) -> list[Omission]:

@@ -27,7 +27,7 @@ def add_confidences(columns: Columns, store: Store, n: int, omissions: list[Omis
     described = []
     for arm in sorted(store.arms()):
         what = f"confidences of the models of {arm}"
-        histogram = read_or_omit(what, lambda arm=arm: count_confidences(store, arm, n), omissions)  # type: ignore[misc]
+        histogram = read_or_omit(what, omissions, count_confidences, store, arm, n)
         if histogram:
             inside, outside = (columns.add_values(histogram.pop(side)) for side in ("in", "out"))
             described.append(histogram | {"in": inside, "out": outside})

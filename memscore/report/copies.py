@@ -19,7 +19,7 @@ def collect_twins(store: Store, n: int, omissions: list[Omission]) -> dict[str, 
         (NEAR_COPIES_PATH, "near copies", read_near_copies),
     ):
         if store.folder.exists(path):
-            pairs = read_or_omit(what, lambda read_pairs=read_pairs: read_pairs(store, n), omissions)  # type: ignore[misc]
+            pairs = read_or_omit(what, omissions, read_pairs, store, n)
             for row, other in pairs or []:
                 others = twins.setdefault(row, [])
                 if other not in others:

@@ -55,7 +55,7 @@ def read_examples(store: Store, omissions: list[Omission]) -> Examples:
     """Read the training examples with all scores that can be read; ValueError where not even their ids can be."""
     table = None
     if store.folder.exists("scores.parquet"):
-        table = read_or_omit("the table of all scores", lambda: store.read_table("scores.parquet"), omissions)
+        table = read_or_omit("the table of all scores", omissions, store.read_table, "scores.parquet")
     if table is None:
         table = join_scores(store, omissions)
     scores = [name for name in table.column_names if is_score(name, table.schema)]
@@ -71,7 +71,7 @@ def join_scores(store: Store, omissions: list[Omission]) -> pa.Table:
     table = store.examples().slice(0, n_train)
     names = sorted(name.removesuffix(".parquet") for name in store.folder.names("scores"))
     for name in names:
-        score = read_or_omit(f"the score {name}", lambda name=name: store.read_score(name), omissions)  # type: ignore[misc]
+        score = read_or_omit(f"the score {name}", omissions, store.read_score, name)
         if score is None:
             continue
         rows = np.asarray(score["row"].to_numpy())

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from memscore.monitoring.run_log import LOG_PATH, OLD_LOG_PATH
 from memscore.monitoring.status import BankStatus
 from memscore.report.omissions import Omission, read_or_omit
+from memscore.report.parts import Warned
 from memscore.statistics.roc import RateAtFpr
 from memscore.store.store import Store
 from memscore.tables.bank_tables import MIN_MEMBER_ACCURACY
@@ -33,13 +34,6 @@ class Tile(NamedTuple):
     value: str
     label: str
     about: str = ""
-
-
-class Warned(NamedTuple):
-    """Something that a reader must know: "error", "warning" or "ok", and a line."""
-
-    level: str
-    text: str
 
 
 class Rmse(NamedTuple):
@@ -81,7 +75,7 @@ def build_head(
     manifest, n_models = store.manifest, sum(arm.models for arm in status.arms)
     train, validation, test = manifest.split_sizes
     rmses = {arm["suffix"]: find_rmse(arm) for arm in (summary or {}).get("arms", [])}
-    suffixes = {name: record["suffix"] for name, record in (read_or_omit("arms", store.arms, omissions) or {}).items()}
+    suffixes = {name: record["suffix"] for name, record in (read_or_omit("arms", omissions, store.arms) or {}).items()}
     return Head(
         title=f"{manifest.data}: what its models have memorized",
         subtitle=f"{format_count(n_models, 'model')} of {manifest.architecture}, "
@@ -100,7 +94,7 @@ def build_head(
             ]
             for arm in status.arms
         ],
-        commands=read_or_omit("the commands of the bank", lambda: read_commands(store), omissions) or [],
+        commands=read_or_omit("the commands of the bank", omissions, read_commands, store) or [],
         warnings=[*list_warnings(store, status, summary)],
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -164,7 +158,7 @@ def build_card(store: Store, status: BankStatus, omissions: list[Omission]) -> d
         card["recipe"] = ", ".join(f"{name} {format_value(value)}" for name, value in recipe.items())
         card["precision"] = manifest.precision
     card["seed"] = str(manifest.seed)
-    if versions := read_or_omit("versions", lambda: read_versions(store), omissions):
+    if versions := read_or_omit("versions", omissions, read_versions, store):
         card["versions"] = versions
     card["originals"] = f"{status.originals} models trained on everything"
     if engines := ", ".join(f"{name} ({count})" for name, count in status.engines.items()):

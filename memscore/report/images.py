@@ -37,7 +37,7 @@ class PageImages:
 
 def collect_images(store: Store, examples: Examples, options: PageOptions, omissions: list[Omission]) -> PageImages:
     """Read the images of a bank, and draw those of the examples; none for an imported bank without images."""
-    splits = read_or_omit("images", lambda: read_splits(store, options), omissions)
+    splits = read_or_omit("images", omissions, read_splits, store, options)
     if splits is None:
         return PageImages()
     images, n = splits.train.images, examples.n

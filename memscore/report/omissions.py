@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from memscore.store.remote import StoreUnavailable
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -17,13 +18,15 @@ class Omission:
     reason: str
 
 
-def read_or_omit(what: str, read: Callable[[], T], omissions: list[Omission]) -> T | None:
+def read_or_omit(
+    what: str, omissions: list[Omission], read: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T | None:
     """Call a reader; where a file is damaged, deleted or of another version, add an omission and return None.
 
     StoreUnavailable is raised: where nothing can be read there is no page.
     """
     try:
-        return read()
+        return read(*args, **kwargs)
     except StoreUnavailable:
         raise
     except (OSError, ValueError) as error:

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from memscore.analysis.trial_rows import estimate_column
 from memscore.plots.bank import create_figure, encode_png
 from unlearn.trials.config import ORACLE, Row
-from unlearn.tuning.results import estimate_column
 
 Groups = Sequence[Sequence[Row]]
 """Rows of each step in turn."""

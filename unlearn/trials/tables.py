@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from rich.console import Console
 
+from memscore.analysis.trial_rows import COUNTED, count_diverged, get_value
 from memscore.statistics.means import MeanEstimate, estimate_mean
 from memscore.tables.console import make_table, print_line
 from memscore.units import format_count
@@ -12,7 +13,6 @@ from memscore.user_functions import is_user_function
 from unlearn.measures import MEASURES
 from unlearn.measures.inputs import Column
 from unlearn.trials.config import ORACLE, Row
-from unlearn.trials.diverged import COUNTED, count_diverged, get_value
 from unlearn.trials.forgotten_copies import RetainedCopies
 from unlearn.trials.measure import select_measures
 from unlearn.trials.prepare import TrialResults
