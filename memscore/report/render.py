@@ -77,7 +77,7 @@ def load_environment() -> jinja2.Environment:
 
 def render_part(template: str, **values: Any) -> Markup:
     """Render one template of the page's folder; text among the values is escaped."""
-    return Markup(load_environment().get_template(template).render(**values))  # noqa: S704
+    return Markup(load_environment().get_template(template).render(**values))
 
 
 def render_page(page: Page) -> str:
@@ -113,7 +113,7 @@ def render_page(page: Page) -> str:
             title=page.title,
             subtitle=page.meta.get("subtitle", ""),
             image_about=page.meta.get("image_about", ""),
-            policy=Markup(policy),  # noqa: S704
+            policy=Markup(policy),
             style=style,
             scripts=scripts,
             head=page.head,
@@ -127,7 +127,7 @@ def render_page(page: Page) -> str:
 
 def read_asset(name: str) -> Markup:
     """Read a script or style sheet of the page, which stands in it as it is."""
-    return Markup((PAGE_FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704
+    return Markup((PAGE_FOLDER / name).read_text(encoding="utf-8"))
 
 
 def hash_asset(text: str) -> str:
@@ -136,13 +136,13 @@ def hash_asset(text: str) -> str:
 
 
 def dump_json(value: Any) -> Markup:
-    """Write JSON that can stand in a page: no character of it ends a script or begins a tag; NaN is null.
+    r"""Write JSON that can stand in a page: no character of it ends a script or begins a tag; NaN is null.
 
     >>> dump_json({"id": "</script>", "value": float("nan")})
     Markup('{"id":"\\u003c/script\\u003e","value":null}')
     """
     text = json.dumps(replace_missing(value), allow_nan=False, separators=(",", ":"))
-    return Markup(text.translate(ESCAPED))  # noqa: S704
+    return Markup(text.translate(ESCAPED))
 
 
 def replace_missing(value: Any) -> Any:

@@ -29,14 +29,11 @@ function makeAttackFigures(place, attacks) {
       make("span", {}, attack.title), attack.auc ? make("span", { class: "muted num" },
         `AUC ${formatEstimate(attack.auc)}`) : null));
   }));
-  const parts = [];
-  if (drawn.length) {
-    parts.push(make("figure", {}, canvas, make("figcaption", {}, "True positive rate at each false positive rate, with " +
-      "intervals where they are stored. The dashed diagonal is guessing.")), make("div", {}, legend));
-  }
-  host.append(make("div", { class: "side-by-side" }, ...parts));
   const rated = attacks.filter((attack) => attack.thresholds && attack.thresholds.length);
-  if (rated.length) host.append(makePrecision(place, rated));
+  host.append(make("div", { class: "side-by-side attack" },
+    drawn.length ? make("figure", {}, canvas, legend, make("figcaption", {}, "True positive rate at each false positive " +
+      "rate, with intervals where they are stored. The dashed diagonal is guessing.")) : null,
+    rated.length ? makePrecision(place, rated) : null));
 }
 
 /**
@@ -48,7 +45,7 @@ function makeAttackFigures(place, attacks) {
  */
 function drawRoc(context, width, height, shown, all) {
   const colours = readColours();
-  const box = { left: 58, top: 28, width: width - 74, height: height - 28 - 44 };
+  const box = { left: 58, top: 28, width: width - 84, height: height - 28 - 44 };
   let lowest = 0.1;
   for (const { roc } of all) for (const fpr of roc.fpr) if (fpr > 0) lowest = Math.min(lowest, fpr);
   lowest = 10 ** Math.floor(Math.log10(Math.max(lowest, 1e-5)) + 1e-9);

@@ -1,6 +1,6 @@
 "use strict";
-// One example: its image, how models that held it and models that did not answer, its scores with ranks, whom it helps
-// and who helps it, its near copies, what each unlearning trial made of it, and its image rebuilt from a gradient.
+// One example: its image, how models trained on it and models that left it out answer, its scores with ranks, whom it
+// helps and who helps it, its near copies, what each unlearning trial made of it, its image rebuilt from a gradient.
 
 const opened = {
   /** @type {number | null} */
@@ -131,7 +131,7 @@ function describeConfidence(row) {
       make("span", { class: "num" }, formatPercent(value)));
   });
   if (!parts.length && !bars.length) return null;
-  return make("section", {}, make("h4", {}, "Models that held it, and models that did not"),
+  return make("section", {}, make("h4", {}, "Models trained on it, and models that left it out"),
     bars.length ? make("ul", { class: "shares" }, ...bars) : null, ...parts);
 }
 

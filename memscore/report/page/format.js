@@ -101,8 +101,8 @@ function formatEstimate(estimate, digits = 3) {
 function formatPercent(share) {
   if (share === null || share === undefined || Number.isNaN(share)) return "–";
   const percent = 100 * share;
-  if (percent === 0 || Math.abs(percent) >= 100) return `${formatFixed(percent, 0)} %`;
-  const digits = percent >= 99.95 ? 2 : percent >= 10 ? 1 : percent >= 1 ? 1 : percent >= 0.1 ? 2 : 3;
+  if (percent === 0 || percent >= 99.995) return `${formatFixed(percent, 0)} %`;
+  const digits = percent >= 99.95 ? 2 : percent >= 1 ? 1 : percent >= 0.1 ? 2 : 3;
   return `${Number(percent.toFixed(digits)) === 0 ? percent.toExponential(0).replace("-", MINUS)
     : percent.toFixed(digits)} %`;
 }

@@ -88,9 +88,10 @@ function drawHistogram(context, width, height, id) {
     const share = logCounts ? Math.log1p(count) / Math.log1p(most) : count / most;
     return Math.max(1.5, share * (bottom - top)); // one example can be seen
   };
+  const inside = (/** @type {number} */ value) => Math.min(Math.max(x.map(value), PADDING), width - PADDING);
   if (filter && filter.kind === "range") {
     context.fillStyle = colours.soft;
-    context.fillRect(x.map(filter.lo), 0, Math.max(1, x.map(filter.hi) - x.map(filter.lo)), bottom);
+    context.fillRect(inside(filter.lo), 0, Math.max(1, inside(filter.hi) - inside(filter.lo)), bottom);
   }
   for (const [counts, colour] of /** @type {[Uint32Array, string][]} */ ([[counted.totals, colours.rest],
     [counted.counts, colours.accent]])) {
@@ -104,10 +105,10 @@ function drawHistogram(context, width, height, id) {
   }
   // bars outside the brush are what the other filters leave: pale
   if (filter && filter.kind === "range") {
-    context.fillStyle = colours.panel;
+    context.fillStyle = colours.page;
     context.globalAlpha = 0.55;
-    context.fillRect(0, 0, x.map(filter.lo), bottom);
-    context.fillRect(x.map(filter.hi), 0, width - x.map(filter.hi), bottom);
+    context.fillRect(0, 0, inside(filter.lo), bottom);
+    context.fillRect(inside(filter.hi), 0, width - inside(filter.hi), bottom);
     context.globalAlpha = 1;
   }
   context.strokeStyle = colours.muted;
@@ -126,7 +127,7 @@ function drawHistogram(context, width, height, id) {
   places.forEach((value, end) => {
     const focused = document.activeElement === thumbs[end];
     if (!focused && !filter) return;
-    const place = Math.round(Math.min(Math.max(x.map(value), PADDING), width - PADDING));
+    const place = Math.round(inside(value));
     context.fillStyle = focused ? colours.text : colours.accent;
     context.fillRect(place - 1, 0, 2, bottom);
     context.fillRect(place - (focused ? 5 : 4), bottom / 2 - 9, focused ? 10 : 8, 18);
@@ -294,25 +295,29 @@ function updateFacet({ id, column, card, list, search, codes, more }) {
   const shown = codes.length > SHORT_LIST ? [...first, ...matching.slice(0, SHORT_LIST)]
     : named.filter(({ name }) => !word || name.toLowerCase().includes(word));
   const most = Math.max(1, ...shown.map(({ bin }) => counted.totals[bin]));
-  const focused = document.activeElement instanceof HTMLInputElement && list.contains(document.activeElement)
-    ? document.activeElement.value : null;
-  list.replaceChildren(...shown.map(({ bin, code, name }) => {
-    const bar = make("span", { class: "bar", "aria-hidden": "true" });
-    const all = make("i", { class: "all" });
-    const now = make("i", { class: "now" });
+  const listedCodes = shown.map(({ code }) => code).join(" ");
+  if (list.dataset.codes !== listedCodes) {
+    list.dataset.codes = listedCodes;
+    const focused = document.activeElement instanceof HTMLInputElement && list.contains(document.activeElement)
+      ? document.activeElement.value : null;
+    list.replaceChildren(...shown.map(({ code, name }) => make("li", {}, make("label", { title: name },
+      make("input", { type: "checkbox", value: code, onchange: () => toggleCode(id, code) }),
+      make("span", { class: "name" }, name),
+      make("span", { class: "bar", "aria-hidden": "true" }, make("i", { class: "all" }), make("i", { class: "now" })),
+      make("span", { class: "num" })))));
+    if (focused !== null) {
+      const again = list.querySelector(`input[value="${CSS.escape(focused)}"]`);
+      if (again instanceof HTMLElement) again.focus();
+    }
+  }
+  shown.forEach(({ bin, code }, k) => {
+    const [box, , bar, count] = list.children[k].children[0].children;
+    /** @type {HTMLInputElement} */ (box).checked = chosen.has(code);
+    const [all, now] = /** @type {HTMLCollectionOf<HTMLElement>} */ (bar.children);
     all.style.width = `${(100 * counted.totals[bin]) / most}%`;
     now.style.width = `${(100 * counted.counts[bin]) / most}%`;
-    bar.append(all, now);
-    const box = make("input", { type: "checkbox", value: code, onchange: () => toggleCode(id, code) });
-    /** @type {HTMLInputElement} */ (box).checked = chosen.has(code);
-    const item = make("li", {}, make("label", { title: name }, box, make("span", { class: "name" }, name), bar,
-      make("span", { class: "num" }, formatCount(counted.counts[bin]))));
-    return item;
-  }));
-  if (focused !== null) {
-    const again = list.querySelector(`input[value="${CSS.escape(focused)}"]`);
-    if (again instanceof HTMLElement) again.focus();
-  }
+    count.textContent = formatCount(counted.counts[bin]);
+  });
   const hidden = (word ? matching.length : codes.length) - shown.length;
   more.textContent = hidden > 0 ? `and ${formatCount(hidden)} more; type to find them` : "";
   more.hidden = hidden <= 0;

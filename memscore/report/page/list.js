@@ -17,6 +17,8 @@ const listed = {
   cursor: 0,
   /** @type {Set<number>} */
   picked: new Set(),
+  /** cards of the gallery, and what they were made for @type {Map<number, {key: string, item: HTMLElement}>} */
+  cards: new Map(),
   /** changes with every update, so that rows are made anew */
   version: 0,
   /** what of the table is on the page */
@@ -113,27 +115,38 @@ function disable(id, disabled) {
 /** @param {Int32Array} rows */
 function drawGallery(rows) {
   const gallery = element("gallery");
-  const key = [...rows, listed.sort, opened.row, "picked", ...listed.picked].join(" ");
-  if (gallery.dataset.key === key) return;
-  gallery.dataset.key = key;
   const hadFocus = gallery.contains(document.activeElement);
-  gallery.replaceChildren(...[...rows].map((row, place) => make("li", {}, makeCard(row, place))));
   listed.cursor = Math.min(listed.cursor, Math.max(0, rows.length - 1));
-  if (hadFocus) focusCard(listed.cursor);
+  /** @type {typeof listed.cards} */
+  const cards = new Map();
+  const items = [...rows].map((row, place) => {
+    // while a brush moves, most cards stay
+    const key = [listed.sort, listed.picked.has(row), opened.row === row].join(" ");
+    const known = listed.cards.get(row);
+    const card = known && known.key === key ? known : { key, item: make("li", {}, makeCard(row)) };
+    cards.set(row, card);
+    if (card.item.firstElementChild) card.item.firstElementChild.setAttribute("tabindex", place === listed.cursor ? "0" : "-1");
+    return card.item;
+  });
+  listed.cards = cards;
+  const same = items.length === gallery.childElementCount && items.every((item, k) => gallery.children[k] === item);
+  if (!same) gallery.replaceChildren(...items);
+  if (hadFocus && !gallery.contains(document.activeElement)) focusCard(listed.cursor);
 }
 
 /**
  * @param {number} row
- * @param {number} place on the page
  * @returns {HTMLElement}
  */
-function makeCard(row, place) {
+function makeCard(row) {
   const column = /** @type {Column} */ (COLUMNS.get(listed.sort));
   const shown = SCORES.includes(column) ? column : null;
   const id = readIds()[row];
-  const button = make("button", { type: "button", class: "card", tabindex: place === listed.cursor ? 0 : -1,
-    "data-row": row, "aria-label": describeExample(row),
-    onclick: () => { listed.cursor = place; openExample(row); } },
+  const button = make("button", { type: "button", class: "card", tabindex: -1, "data-row": row,
+    "aria-label": describeExample(row), onclick: () => {
+      listed.cursor = Math.max(0, listed.rows.indexOf(row) - listed.page * PER_GALLERY);
+      openExample(row);
+    } },
   drawThumbnail(row),
   shown ? make("span", { class: "card-value num" }, formatValue(shown.id, readScore(shown.id)[row]),
     " ", make("small", {}, formatInterval(shown, row))) : null,

@@ -7,6 +7,7 @@ let announceTimer = 0;
 let summaryTimer = 0;
 let waiting = false;
 let comparisonKey = "";
+let announced = "";
 
 /** Draw everything in the next frame. */
 function refresh() {
@@ -54,11 +55,11 @@ function updateChips() {
   picks.hidden = listed.picked.size === 0 && !filters.active.has(PICKED);
   picks.textContent = `Picked: ${formatCount(listed.picked.size)}`;
   picks.setAttribute("aria-pressed", String(filters.active.has(PICKED)));
-  clearTimeout(announceTimer);
+  clearTimeout(announceTimer); // until the brush rests
   const text = `${formatCount(filters.count)} of ${formatCount(N)} examples shown`;
   announceTimer = setTimeout(() => {
-    if (element("live").dataset.count !== text) announce(text);
-    element("live").dataset.count = text;
+    if (announced !== "" && announced !== text) announce(text);
+    announced = text;
   }, 350);
 }
 
@@ -217,7 +218,9 @@ function restoreState() {
   if (example !== null && places.has(example)) openExample(Number(places.get(example)));
   else if (opened.row !== null) closeExample();
   if (example !== null && !places.has(example)) unknown.push(example);
-  if (unknown.length) announce(`the link names what this page does not have: ${unknown.join(", ")}`);
+  element("link-note").hidden = unknown.length === 0;
+  element("link-note").textContent = unknown.length
+    ? `The link names what this page does not have: ${unknown.join(", ")}.` : "";
 }
 
 // ---- keys, colours, print
@@ -393,12 +396,18 @@ function start() {
     if (location.hash.replace(/^#/, "") !== describeState()) restoreState();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
-  matchMedia("print").addEventListener("change", (event) => (event.matches ? preparePrint() : finishPrint()));
+  matchMedia("print").addEventListener("change", (event) => {
+    if (event.matches) preparePrint();
+    else finishPrint();
+    redrawAll(); // in the colours of the medium
+  });
   window.addEventListener("beforeprint", preparePrint);
   window.addEventListener("afterprint", finishPrint);
   // a phone shows the examples first, and the filters when they are asked for
   /** @type {HTMLDetailsElement} */ (element("filters-box")).open = matchMedia("(min-width: 60rem)").matches;
   restoreState();
+  // a link to some of the examples shows them; their place is known when all is drawn
+  if (filters.active.size || opened.row !== null) requestAnimationFrame(() => element("explore").scrollIntoView());
   performance.mark("report-drawn");
   document.documentElement.dataset.ready = "true";
   decodeLater(SCORES.map((column) => column.id));

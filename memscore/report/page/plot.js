@@ -5,7 +5,7 @@
  * @typedef {{map: (value: number) => number, invert: (place: number) => number, ticks: number[], log: boolean,
  *   lo: number, hi: number, format: (value: number) => string}} Scale
  * @typedef {{left: number, top: number, width: number, height: number}} Box
- * @typedef {{text: string, muted: string, line: string, panel: string, accent: string, soft: string, second: string,
+ * @typedef {{text: string, muted: string, line: string, page: string, accent: string, soft: string, second: string,
  *   rest: string, good: string, bad: string, series: string[]}} Colours
  * @typedef {(context: CanvasRenderingContext2D, width: number, height: number) => void} Draw
  */
@@ -28,7 +28,7 @@ function readColours() {
     const style = getComputedStyle(document.documentElement);
     const read = (/** @type {string} */ name) => style.getPropertyValue(`--${name}`).trim();
     pageColours = {
-      text: read("text"), muted: read("muted"), line: read("line"), panel: read("panel"), accent: read("accent"),
+      text: read("text"), muted: read("muted"), line: read("line"), page: read("page"), accent: read("accent"),
       soft: read("accent-soft"), second: read("second"), rest: read("rest"), good: read("good"), bad: read("bad"),
       series: [1, 2, 3, 4, 5, 6, 7, 8].map((k) => read(`series-${k}`)),
     };

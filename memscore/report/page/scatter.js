@@ -3,8 +3,10 @@
 
 const scatter = {
   x: "", y: "",
-  /** pixel of each row in the plot, -1 outside @type {Int32Array} */
+  /** cell of each row in the plot, -1 outside @type {Int32Array} */
   places: new Int32Array(0),
+  /** rows of each cell, whatever the filters @type {Uint32Array} */
+  all: new Uint32Array(0),
   key: "",
   /** @type {HTMLCanvasElement | null} */
   canvas: null,
@@ -25,7 +27,7 @@ function makeScatter() {
       refresh();
     });
   }
-  const canvas = makeFigure("", "scatter", drawScatter);
+  const canvas = makeFigure("Two scores against each other", "scatter", drawScatter);
   scatter.canvas = canvas;
   canvas.tabIndex = -1;
   element("scatter-figure").prepend(canvas);
@@ -128,6 +130,7 @@ function drawScatter(context, width, height) {
   const x = makeLinear(...range(xs), box.left, box.left + box.width, Math.max(3, box.width / 80));
   const y = makeLinear(...range(ys), box.top + box.height, box.top, Math.max(3, box.height / 50));
   scatter.frame = { x, y, box };
+  if (scatter.canvas) scatter.canvas.setAttribute("aria-label", `${first.title} against ${second.title}`);
   // fewer examples get larger cells, so that a single one is seen
   const cell = N > 20000 ? 2 : N > 3000 ? 3 : 4;
   const [across, down] = [Math.ceil(box.width / cell), Math.ceil(box.height / cell)];
@@ -138,24 +141,31 @@ function drawScatter(context, width, height) {
       const top = Math.floor((y.map(ys[row]) - box.top) / cell);
       scatter.places[row] = left >= 0 && left < across && top >= 0 && top < down ? top * across + left : -1;
     }
+    scatter.all = new Uint32Array(across * down);
+    for (let row = 0; row < N; row++) if (scatter.places[row] >= 0) scatter.all[scatter.places[row]]++;
     scatter.key = key;
   }
   drawAxes(context, box, x, y, { x: first.title, y: second.title });
-  const [all, shown] = [new Uint32Array(across * down), new Uint32Array(across * down)];
+  const { all, places } = scatter;
+  const { masks } = filters;
+  const shown = new Uint32Array(across * down);
   let most = 1;
   for (let row = 0; row < N; row++) {
-    const place = scatter.places[row];
-    if (place < 0) continue;
-    all[place]++;
-    if (filters.masks[row] === 0) most = Math.max(most, ++shown[place]);
+    if (masks[row] !== 0 || places[row] < 0) continue;
+    const count = ++shown[places[row]];
+    if (count > most) most = count;
   }
-  const [rest, low, high] = [colours.rest, colours.accent, colours.second].map(splitColour);
+  const [rest, low, high] = [colours.rest, colours.accent, colours.text].map(splitColour);
+  const scale = Math.log(Math.max(most, 12)); // a single example has the accent's colour, many are as dark as text
   const image = new ImageData(across, down);
+  const { data } = image;
   for (let place = 0; place < all.length; place++) {
     if (all[place] === 0) continue;
-    const share = shown[place] ? Math.log1p(shown[place]) / Math.log1p(most) : 0;
-    const colour = shown[place] ? low.map((part, k) => part + (high[k] - part) * Math.max(0, share - 0.25) / 0.75) : rest;
-    image.data.set([colour[0], colour[1], colour[2], shown[place] ? 255 : 150], 4 * place);
+    const share = shown[place] ? Math.log(shown[place]) / scale : 0;
+    for (let part = 0; part < 3; part++) {
+      data[4 * place + part] = shown[place] ? low[part] + (high[part] - low[part]) * share : rest[part];
+    }
+    data[4 * place + 3] = shown[place] ? 255 : 150;
   }
   const layer = document.createElement("canvas");
   [layer.width, layer.height] = [across, down];

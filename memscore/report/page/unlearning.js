@@ -31,7 +31,7 @@ function makeMeasure(measure) {
   const canvas = makeFigure(`${measure.title} of ${measure.methods.length} methods: ${measure.methods.map((method) =>
     `${method.name} ${formatEstimate(/** @type {Estimate} */ (method))}`).join("; ")}`, "dots",
   (context, width, height) => drawMeasure(context, width, height, measure));
-  canvas.style.height = `${measure.methods.length * 24 + 60}px`;
+  canvas.style.height = `${measure.methods.length * 24 + (measure.unit ? 56 : 36)}px`;
   const way = measure.direction === 1 ? "higher is better" : measure.direction === -1 ? "lower is better"
     : "nearest to the oracle is best";
   return make("figure", {}, make("figcaption", { class: "above" }, make("strong", {}, measure.title),
@@ -48,7 +48,7 @@ function makeMeasure(measure) {
 function drawMeasure(context, width, height, measure) {
   const colours = readColours();
   const names = Math.min(170, width * 0.42);
-  const box = { left: names, top: 8, width: width - names - 14, height: height - 8 - 44 };
+  const box = { left: names, top: 8, width: width - names - 14, height: height - 8 - (measure.unit ? 44 : 24) };
   const { methods, oracle, original } = measure;
   const known = (/** @type {number | null | undefined} */ value) => value !== null && value !== undefined;
   const values = [...methods.flatMap(({ value, lo, hi, points }) => [value, lo, hi, ...(points || [])]),
@@ -177,7 +177,7 @@ function drawAttempts(context, width, height, sweep, attempts) {
     for (const { text, at } of scales[k].ticks) {
       drawLine(context, place, at, place + 4, at);
       const size = context.measureText(text).width;
-      context.fillStyle = colours.panel;
+      context.fillStyle = colours.page;
       context.fillRect(place + 6, at - 7, size + 4, 14);
       context.fillStyle = colours.muted;
       context.fillText(text, place + 8, at);
