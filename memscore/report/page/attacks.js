@@ -30,7 +30,7 @@ function makeAttackFigures(place, attacks) {
         `AUC ${formatEstimate(attack.auc)}`) : null));
   }));
   const rated = attacks.filter((attack) => attack.thresholds && attack.thresholds.length);
-  host.append(make("div", { class: "side-by-side attack" },
+  host.append(make("div", { class: drawn.length && rated.length ? "side-by-side attack" : "attack" },
     drawn.length ? make("figure", {}, canvas, legend, make("figcaption", {}, "True positive rate at each false positive " +
       "rate, with intervals where they are stored. The dashed diagonal is guessing.")) : null,
     rated.length ? makePrecision(place, rated) : null));

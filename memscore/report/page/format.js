@@ -101,10 +101,10 @@ function formatEstimate(estimate, digits = 3) {
 function formatPercent(share) {
   if (share === null || share === undefined || Number.isNaN(share)) return "–";
   const percent = 100 * share;
-  if (percent === 0 || percent >= 99.995) return `${formatFixed(percent, 0)} %`;
+  if (percent === 0 || percent >= 99.995) return `${formatFixed(percent, 0)}\u00a0%`;
   const digits = percent >= 99.95 ? 2 : percent >= 1 ? 1 : percent >= 0.1 ? 2 : 3;
   return `${Number(percent.toFixed(digits)) === 0 ? percent.toExponential(0).replace("-", MINUS)
-    : percent.toFixed(digits)} %`;
+    : percent.toFixed(digits)}\u00a0%`;
 }
 
 /** @param {number} seconds @returns {string} */

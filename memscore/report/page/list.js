@@ -170,7 +170,8 @@ function describeLabels(row) {
   const share = findRole("left_out_share");
   const suspect = findRole("suspect");
   const code = label ? readCodes(label.id)[row] : NO_CODE;
-  if (label) lines.push({ class: "card-class", text: nameClass(code) });
+  const name = nameClass(code);
+  if (label) lines.push({ class: "card-class", text: /^\d+$/.test(name) ? `label ${name}` : name });
   if (original && readCodes(original.id)[row] !== code && readCodes(original.id)[row] !== NO_CODE) {
     lines.push({ class: "card-note", text: `true label: ${nameClass(readCodes(original.id)[row])}` });
   }

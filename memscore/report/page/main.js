@@ -337,8 +337,11 @@ function finishPrint() {
 const initial = (() => {
   const chosen = SCORES.filter((column) => column.chosen);
   const shown = (chosen.length ? chosen : SCORES.slice(0, 4)).map((column) => column.id);
-  const first = shown[0] || (META.columns[0] ? META.columns[0].id : "");
-  return { shown, sort: first, x: first, y: shown[1] || first };
+  const columns = shown.map((id) => /** @type {Column} */ (COLUMNS.get(id)));
+  const first = columns.find((column) => column.direction === 1) || columns[0];
+  const sort = first ? first.id : META.columns[0] ? META.columns[0].id : "";
+  const second = columns.find((column) => column.group !== (first && first.group)) || columns[1] || first;
+  return { shown, sort, x: sort, y: second ? second.id : sort };
 })();
 
 function start() {
@@ -358,6 +361,7 @@ function start() {
   makeScatter();
   makeList();
   listenForExport();
+  placeFigures();
   makeAttackFigures("attacks", META.attacks || []);
   makeAttackFigures("audits", META.audits || []);
   makeProxyFigures();
@@ -408,9 +412,21 @@ function start() {
   restoreState();
   // a link to some of the examples shows them; their place is known when all is drawn
   if (filters.active.size || opened.row !== null) requestAnimationFrame(() => element("explore").scrollIntoView());
-  performance.mark("report-drawn");
+  // the frame that is drawn now is on the screen when a task after it runs
+  requestAnimationFrame(() => setTimeout(() => performance.mark("report-painted")));
   document.documentElement.dataset.ready = "true";
   decodeLater(SCORES.map((column) => column.id));
+}
+
+/** Put the figures of each part behind its first lines, which say what it shows. */
+function placeFigures() {
+  for (const host of document.querySelectorAll("[data-plots]")) {
+    const section = host.parentElement;
+    const lines = section ? [...section.children].filter((each) => !each.matches("h2, [data-plots]")) : [];
+    const lead = lines.findIndex((each) => !each.matches("p.lead, ul.warnings"));
+    const before = lines[lead < 0 ? lines.length - 1 : lead - 1];
+    if (before) before.after(host);
+  }
 }
 
 /**

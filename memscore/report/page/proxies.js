@@ -23,7 +23,7 @@ function makeFidelity(proxies) {
   const target = META.proxy_target ? META.proxy_target.title : "memorization";
   const dots = makeFigure(`Spearman correlation of ${sorted.length} proxies with ${target}`, "dots",
     (context, width, height) => drawFidelity(context, width, height, sorted));
-  dots.style.height = `${sorted.length * 26 + 74}px`;
+  dots.style.height = `${Math.max(sorted.length * 26 + 74, 160)}px`;
   const timed = sorted.filter((proxy) => proxy.seconds);
   const figures = [make("figure", {}, dots, make("figcaption", {}, `How far each proxy ranks examples as ${target} ` +
     "does: Spearman's correlation, its sign turned where a lower value means more memorized. 1 is the same order; " +
@@ -38,8 +38,9 @@ function makeFidelity(proxies) {
 }
 
 /** @param {Proxy_} proxy @returns {Estimate} turned so that 1 is the order of memorization */
-function turnCorrelation({ rho, direction }) {
-  if (direction !== -1) return rho;
+function turnCorrelation({ rho, direction, id }) {
+  const column = COLUMNS.get(id || "");
+  if ((direction || (column ? column.direction : 0)) !== -1) return rho;
   const turn = (/** @type {number | null | undefined} */ value) => value === null || value === undefined ? null : -value;
   return { value: -rho.value, lo: turn(rho.hi), hi: turn(rho.lo) };
 }

@@ -5,21 +5,25 @@ function makeUnlearningFigures() {
   const host = document.querySelector('[data-plots="unlearning"]');
   if (!host) return;
   if (findModels()) host.append(makeComparison());
-  for (const experiment of META.experiments || []) host.append(makeExperiment(experiment));
-  for (const sweep of META.sweeps || []) host.append(makeSweep(sweep));
+  const experiments = META.experiments || [];
+  if (experiments.length) {
+    host.append(make("div", {}, make("h3", {}, "Methods beside oracle and original"), makeLegend([
+      { title: "oracle: a model retrained without the forget set, with its range", colour: "var(--good)", shape: "bar" },
+      { title: "original: the model before unlearning", colour: "var(--muted)", dash: [4, 4] },
+      { title: "method, with its interval", colour: "var(--accent)", shape: "dot" }]),
+    ...experiments.map((experiment, k) => makeExperiment(experiment, k === 0))));
+  }
+  if ((META.sweeps || []).length) host.append(makeSweeps(META.sweeps || []));
 }
 
 /**
  * @param {Experiment} experiment
+ * @param {boolean} open
  * @returns {HTMLElement}
  */
-function makeExperiment(experiment) {
-  return make("div", { class: "experiment" }, make("h3", {}, experiment.title),
+function makeExperiment(experiment, open) {
+  return make("details", { class: "experiment", open }, make("summary", {}, experiment.title),
     experiment.about ? make("p", { class: "lead" }, experiment.about) : null,
-    makeLegend([
-      { title: "oracle: a model retrained without the forget set, with its range", colour: "var(--good)", shape: "bar" },
-      { title: "original: the model before unlearning", colour: "var(--muted)", dash: [4, 4] },
-      { title: "method, with its interval", colour: "var(--accent)", shape: "dot" }]),
     make("div", { class: "small-multiples" }, ...experiment.measures.map((measure) => makeMeasure(measure))));
 }
 
@@ -31,7 +35,7 @@ function makeMeasure(measure) {
   const canvas = makeFigure(`${measure.title} of ${measure.methods.length} methods: ${measure.methods.map((method) =>
     `${method.name} ${formatEstimate(/** @type {Estimate} */ (method))}`).join("; ")}`, "dots",
   (context, width, height) => drawMeasure(context, width, height, measure));
-  canvas.style.height = `${measure.methods.length * 24 + (measure.unit ? 56 : 36)}px`;
+  canvas.style.height = `${measure.methods.length * 30 + (measure.unit ? 56 : 36)}px`;
   const way = measure.direction === 1 ? "higher is better" : measure.direction === -1 ? "lower is better"
     : "nearest to the oracle is best";
   return make("figure", {}, make("figcaption", { class: "above" }, make("strong", {}, measure.title),
@@ -47,7 +51,9 @@ function makeMeasure(measure) {
  */
 function drawMeasure(context, width, height, measure) {
   const colours = readColours();
-  const names = Math.min(170, width * 0.42);
+  context.font = FONT;
+  const widest = Math.max(...measure.methods.map(({ name }) => context.measureText(name).width));
+  const names = Math.min(widest + 18, width * 0.48);
   const box = { left: names, top: 8, width: width - names - 14, height: height - 8 - (measure.unit ? 44 : 24) };
   const { methods, oracle, original } = measure;
   const known = (/** @type {number | null | undefined} */ value) => value !== null && value !== undefined;
@@ -89,11 +95,53 @@ function drawMeasure(context, width, height, measure) {
     context.textBaseline = "middle";
     context.font = FONT;
     context.fillStyle = colours.text;
-    context.fillText(clipText(context, method.name, names - 16), names - 12, place);
+    drawName(context, method.name, names - 12, place, names - 16);
     context.fillStyle = colours.rest;
     for (const point of method.points || []) drawDot(context, inside(point), place, 2.5);
     drawInterval(context, x, place, method, colours.accent);
   });
+}
+
+/**
+ * A name that ends at a place, in two lines where one is too short.
+ * @param {CanvasRenderingContext2D} context
+ * @param {string} name
+ * @param {number} right
+ * @param {number} place
+ * @param {number} width
+ */
+function drawName(context, name, right, place, width) {
+  if (context.measureText(name).width <= width) {
+    context.fillText(name, right, place);
+    return;
+  }
+  context.font = SMALL_FONT;
+  const words = name.split(" ");
+  let first = words.shift() || "";
+  while (words.length && context.measureText(`${first} ${words[0]}`).width <= width) first += ` ${words.shift()}`;
+  if (words.length) {
+    context.fillText(clipText(context, first, width), right, place - 6.5);
+    context.fillText(clipText(context, words.join(" "), width), right, place + 6.5);
+  } else context.fillText(clipText(context, first, width), right, place);
+}
+
+/**
+ * One search of a sweep at a time: a sweep has one for each step and original.
+ * @param {Sweep[]} sweeps
+ * @returns {HTMLElement}
+ */
+function makeSweeps(sweeps) {
+  const place = make("div", {});
+  const show = (/** @type {number} */ k) => {
+    for (const canvas of place.querySelectorAll("canvas")) forgetFigure(canvas);
+    place.replaceChildren(makeSweep(sweeps[k]));
+  };
+  const select = /** @type {HTMLSelectElement} */ (make("select", { id: "sweep",
+    onchange: () => show(Number(select.value)) }, ...sweeps.map((sweep, k) => make("option", { value: k }, sweep.title))));
+  show(0);
+  return make("div", {}, make("h3", {}, "Configurations that sweeps tried"),
+    make("div", { class: "controls" }, make("label", {}, "Search ", select),
+      make("span", {}, `${formatCount(sweeps.length)} ${sweeps.length === 1 ? "search" : "searches"}`)), place);
 }
 
 /**
@@ -116,8 +164,7 @@ function makeSweep(sweep) {
     ...attempt.values.map((value) => make("td", { class: "num" }, typeof value === "number" ? formatNumber(value) : value)),
     make("td", { class: "num" }, attempt.failed ? attempt.failed : formatNumber(attempt.objective)),
     make("td", {}, (attempt.chosen || []).join(", "))));
-  return make("div", { class: "sweep" }, make("h3", {}, sweep.title),
-    sweep.about ? make("p", { class: "lead" }, sweep.about) : null, figure,
+  return make("div", { class: "sweep" }, sweep.about ? make("p", { class: "lead" }, sweep.about) : null, figure,
     sweep.regret ? make("p", { class: "note" }, sweep.regret) : null,
     make("details", {}, make("summary", {}, `${formatCount(sweep.attempts.length)} configurations`),
       make("div", { class: "scroll tall" }, make("table", { class: "data" }, make("thead", {}, make("tr", {},
