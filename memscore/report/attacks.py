@@ -64,7 +64,7 @@ def read_curves(store: Store, suffix: str, omissions: list[Omission]) -> dict[st
     what = f"ROC curves, {suffix}"
     if not store.folder.exists(path):
         reason = f"the bank was scored by a version that stored no curves; {store.rebuild_command} stores them"
-        omissions.append(Omission(what=what, reason=reason))
+        omissions.append(Omission(what=what, reason=reason, is_fault=False))
         return {}
     table = read_or_omit(what, omissions, store.read_table, path)
     if table is None:

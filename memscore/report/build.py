@@ -121,17 +121,20 @@ def read_summary(store: Store, omissions: list[Omission]) -> Mapping[str, Any] |
     """Read the numbers of the last scoring; None where the bank has none, or they are damaged."""
     if not store.folder.exists(SUMMARY):
         reason = f"the bank was not scored yet; run {store.rebuild_command}"
-        omissions.append(Omission(what="accuracies and attacks", reason=reason))
+        omissions.append(Omission(what="accuracies and attacks", reason=reason, is_fault=False))
         return None
     return read_or_omit("accuracies and attacks", omissions, read_record, store.folder, SUMMARY)
 
 
 def merge_omissions(omissions: list[Omission]) -> list[Omission]:
     """Merge omissions for one reason, as a damaged file that several parts of the page need."""
-    whats: dict[str, list[str]] = {}
-    for omission in omissions:
-        whats.setdefault(omission.reason, []).append(omission.what)
-    return [Omission(what=", ".join(dict.fromkeys(names)), reason=reason) for reason, names in whats.items()]
+    whats: dict[tuple[str, bool], list[str]] = {}
+    for omission in sorted(omissions, key=lambda omission: not omission.is_fault):
+        whats.setdefault((omission.reason, omission.is_fault), []).append(omission.what)
+    return [
+        Omission(what=", ".join(dict.fromkeys(names)), reason=reason, is_fault=is_fault)
+        for (reason, is_fault), names in whats.items()
+    ]
 
 
 def name_version() -> str:

@@ -61,7 +61,7 @@ def read_examples(store: Store, omissions: list[Omission]) -> Examples:
     scores = [name for name in table.column_names if is_score(name, table.schema)]
     if not scores:
         reason = f"there are none yet; run {store.rebuild_command}"
-        omissions.append(Omission(what="scores", reason=reason))
+        omissions.append(Omission(what="scores", reason=reason, is_fault=False))
     return Examples(table=table, scores=scores)
 
 

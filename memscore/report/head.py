@@ -11,6 +11,7 @@ from memscore.monitoring.run_log import LOG_PATH, OLD_LOG_PATH
 from memscore.monitoring.status import BankStatus
 from memscore.report.omissions import Omission, read_or_omit
 from memscore.report.parts import Warned
+from memscore.report.score_words import describe_score
 from memscore.statistics.roc import RateAtFpr
 from memscore.store.store import Store
 from memscore.tables.bank_tables import MIN_MEMBER_ACCURACY
@@ -120,7 +121,7 @@ def list_tiles(
         for name, attack in list(arm["attacks"].items())[:1]:
             value, lo, hi = (number if number is not None else math.nan for number in attack["auc"])
             about = f"{format_number(value)} [{format_number(lo)}, {format_number(hi)}]; 0.5 tells nothing"
-            yield Tile(format_number(value), f"AUC of {name}", about)
+            yield Tile(format_number(value), f"AUC of {describe_score(name).title}", about)
 
 
 def find_rmse(arm: Mapping[str, Any]) -> Rmse | None:

@@ -21,6 +21,8 @@ ABOUT = "Drop of the share of models that are right on it when an example is lef
 SHOWN = 30
 LISTED = 8
 """Examples that are listed for each one."""
+MAX_PAIRS = 100_000
+"""Pairs of training examples in a page, those with the largest influence."""
 TRAIN, HELD_OUT = "train", "train-held-out"
 
 
@@ -49,10 +51,11 @@ def collect_pairs(table: pa.Table, n: int) -> dict[str, Any]:
     """Collect for each training example those that help it most and those that it helps most."""
     helpers, targets = (np.asarray(table[name].to_numpy(), np.int64) for name in ("train_row", "test_row"))
     values = np.asarray(table["influence"].to_numpy(), float)
-    chosen = (helpers < n) & (targets < n) & (helpers != targets) & ~np.isnan(values)
+    chosen = np.flatnonzero((helpers < n) & (targets < n) & (helpers != targets) & (values > 0))
+    chosen = chosen[np.argsort(-values[chosen], kind="stable")][:MAX_PAIRS]
     helps: dict[str, list[list[float]]] = {}
     helped_by: dict[str, list[list[float]]] = {}
-    for place in np.flatnonzero(chosen)[np.argsort(-values[chosen], kind="stable")].tolist():
+    for place in chosen.tolist():
         helper, target, value = int(helpers[place]), int(targets[place]), float(f"{values[place]:.5g}")
         for pairs, row, other in ((helps, helper, target), (helped_by, target, helper)):
             others = pairs.setdefault(str(row), [])

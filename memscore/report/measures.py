@@ -71,7 +71,7 @@ def read_descriptions(store: Store, omissions: list[Omission]) -> Mapping[str, A
     if not store.folder.exists(DESCRIPTIONS_PATH):
         command = f"`python -m unlearn.trial {store.folder.display_name}`"
         reason = f"no command of this version has run a trial; the next {command} stores them"
-        omissions.append(Omission(what="meanings of measures", reason=reason))
+        omissions.append(Omission(what="meanings of measures", reason=reason, is_fault=False))
         return {}
     record = read_or_omit("meanings of measures", omissions, read_record, store.folder, DESCRIPTIONS_PATH)
     return record["columns"] if record else {}

@@ -12,10 +12,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Omission:
-    """Something that a page does not show, such as a damaged file; the reason says what to do."""
+    """Something that a page does not show, such as a damaged file; the reason says what to do.
+
+    `is_fault` tells what is damaged from what was not made yet.
+    """
 
     what: str
     reason: str
+    is_fault: bool = True
 
 
 def read_or_omit(

@@ -92,8 +92,11 @@ def make_interval(
     value, lo, hi = read_interval(interval)
     if value is None:
         return Cell(text=missing, level="muted", about=about)
-    ends = "" if lo is None or hi is None else f" [{formatted(lo)}, {formatted(hi)}]"
-    return Cell(text=f"{formatted(value)}{ends}", value=value, lo=lo, hi=hi, level=level, about=about)
+    # one end alone is no interval
+    if lo is None or hi is None:
+        return Cell(text=formatted(value), value=value, level=level, about=about)
+    text = f"{formatted(value)} [{formatted(lo)}, {formatted(hi)}]"
+    return Cell(text=text, value=value, lo=lo, hi=hi, level=level, about=about)
 
 
 def read_interval(

@@ -38,7 +38,7 @@ def build_proxies(store: Store, ids: Mapping[str, str], omissions: list[Omission
             meta = meta or built[1]
     if not groups:
         reason = f"scores were not compared; run `python -m memscore.fidelity {store.folder.display_name}`"
-        omissions.append(Omission(what="fidelity of proxies", reason=reason))
+        omissions.append(Omission(what="fidelity of proxies", reason=reason, is_fault=False))
         return None
     return Part(id="proxies", title="Proxies", lead=LEAD, groups=groups, meta=meta)
 

@@ -44,7 +44,9 @@ def list_readable_trials(store: Store, skipped: set[str], omissions: list[Omissi
     names = [name for name in list_trials(store) if name not in skipped]
     if len(names) > MAX_TRIALS:
         reason = f"the page reads {format_count(MAX_TRIALS)}; sweeps and experiments have tables of their own"
-        omissions.append(Omission(what=f"{format_count(len(names) - MAX_TRIALS)} further trials", reason=reason))
+        omissions.append(
+            Omission(what=f"{format_count(len(names) - MAX_TRIALS)} further trials", reason=reason, is_fault=False)
+        )
     return names[:MAX_TRIALS]
 
 

@@ -31,17 +31,18 @@ def group_methods(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
 def build_sweeps(
     store: Store, descriptions: Mapping[str, Any], omissions: list[Omission]
 ) -> tuple[list[PartGroup], dict[str, Any], set[str]]:
-    """Build the tables of all sweeps, what their figures are drawn from, and the names of their trials."""
+    """Build the tables of all sweeps, what their figures are drawn from, and the names of their trials and searches."""
     groups: list[PartGroup] = []
     methods: list[dict[str, Any]] = []
     searches: list[dict[str, Any]] = []
     used: set[str] = set()
-    attempts: list[tuple[str, dict[str, Any]]] | None = None
+    attempts = read_attempts(store, omissions)
+    used |= {trial for _, attempt in attempts for trial in attempt["trials"]}
     for name in store.folder.folders(FOLDER):
         path = f"{FOLDER}/{name}"
         if not store.folder.exists(f"{path}/chosen.json"):
             reason = "it has not ended; the same `python -m unlearn.sweep` goes on"
-            omissions.append(Omission(what=f"the sweep {name}", reason=reason))
+            omissions.append(Omission(what=f"the sweep {name}", reason=reason, is_fault=False))
             continue
         rows = read_or_omit(f"rows of the sweep {name}", omissions, read_rows, store, f"{path}/trials.parquet")
         record = read_or_omit(
@@ -50,7 +51,6 @@ def build_sweeps(
         if rows is None or record is None:
             continue
         used |= {str(row["trial"]) for row in rows}
-        attempts = read_attempts(store, omissions) if attempts is None else attempts
         built = read_or_omit(f"the sweep {name}", omissions, build_sweep, name, rows, record, descriptions)
         found = read_or_omit(f"searches of {name}", omissions, describe_searches, name, rows, record, attempts)
         searches += found or []

@@ -34,8 +34,13 @@ CORE = {
 
 
 def collect_trials(store: Store, skipped: set[str], omissions: list[Omission]) -> list[Row]:
-    """Read the rows of trials that stand alone, with those of their oracles and originals."""
+    """Read the rows of trials that stand alone, with those of their oracles and originals.
+
+    `skipped` are the trials of sweeps, experiments and searches. What a search that still runs has tried lacks the core
+    measures.
+    """
     rows = read_trial_rows(store, list_readable_trials(store, skipped, omissions), omissions)
+    rows = [row for row in rows if "forget_accuracy" in row]
     alone = [row for row in rows if row["algorithm"] not in {ORACLE, ORIGINAL}]
     sets = {row["forget_sha256"] for row in alone}
     return [row for row in rows if row["forget_sha256"] in sets]
@@ -139,7 +144,9 @@ def add_models(
             })
     if left_out:
         reason = f"the page has those of {MAX_MODELS} methods"
-        omissions.append(Omission(what=f"answers of the models of {left_out} further methods", reason=reason))
+        omissions.append(
+            Omission(what=f"answers of the models of {left_out} further methods", reason=reason, is_fault=False)
+        )
     return described
 
 

@@ -33,7 +33,7 @@ def build_unlearning(store: Store, columns: Columns, n: int, omissions: list[Omi
     read_or_omit("left-out answers", omissions, add_left_out_answers, columns, store, n)
     for place in store.scenarios():
         reason = f"it is in the store {place}, whose training data were changed; report on {place} itself"
-        omissions.append(Omission(what="unlearning of changed data", reason=reason))
+        omissions.append(Omission(what="unlearning of changed data", reason=reason, is_fault=False))
     groups = [*experiments, *sweeps, *trials]
     meta: dict[str, Any] = {
         "experiments": [*drawn, *drawn_sweeps["experiments"], *drawn_trials],
