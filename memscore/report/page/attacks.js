@@ -30,6 +30,11 @@ function makeAttackFigures(place, attacks) {
         `AUC ${formatEstimate(attack.auc)}`) : null));
   }));
   const rated = attacks.filter((attack) => attack.thresholds && attack.thresholds.length);
+  const distrusted = attacks.filter((attack) => attack.trusted === false);
+  if (distrusted.length) {
+    host.append(make("ul", { class: "warnings" }, ...distrusted.map((attack) => make("li", { class: "error" },
+      `${attack.title}: this audit is not trusted, for the reasons below; its numbers say little about the model.`))));
+  }
   host.append(make("div", { class: drawn.length && rated.length ? "side-by-side attack" : "attack" },
     drawn.length ? make("figure", {}, canvas, legend, make("figcaption", {}, "True positive rate at each false positive " +
       "rate, with intervals where they are stored. The dashed diagonal is guessing.")) : null,
@@ -47,7 +52,7 @@ function drawRoc(context, width, height, shown, all) {
   const colours = readColours();
   const box = { left: 58, top: 28, width: width - 84, height: height - 28 - 44 };
   let lowest = 0.1;
-  for (const { roc } of all) for (const fpr of roc.fpr) if (fpr > 0) lowest = Math.min(lowest, fpr);
+  for (const { roc } of all) for (const fpr of roc ? roc.fpr : []) if (fpr > 0) lowest = Math.min(lowest, fpr);
   lowest = 10 ** Math.floor(Math.log10(Math.max(lowest, 1e-5)) + 1e-9);
   const x = makeLog(lowest, 1, box.left, box.left + box.width, formatTickPercent);
   const y = makeLog(lowest, 1, box.top + box.height, box.top, formatTickPercent);
@@ -61,6 +66,7 @@ function drawRoc(context, width, height, shown, all) {
   drawLine(context, x.map(lowest), y.map(lowest), x.map(1), y.map(1));
   for (const attack of shown) {
     const place = all.indexOf(attack);
+    if (!attack.roc) continue;
     const { fpr, tpr, lo, hi } = attack.roc;
     const keep = [...fpr.keys()].filter((k) => fpr[k] > 0);
     const xs = keep.map((k) => x.map(fpr[k]));
@@ -152,7 +158,8 @@ function makePrecision(place, attacks) {
         formatPercent(prior).replace(".0", "")))),
     make("div", { class: "scroll" }, make("table", { class: "data thresholds" }, make("thead", {}, make("tr", {},
       make("th", { scope: "col" }, "Attack"),
-      ...["Aimed FPR", "Threshold", "Realized FPR", "TPR", "PPV"].map((text) =>
+      ...["Aimed FPR", "Threshold", ...(place === "audits" ? ["Expected FPR", "Expected TPR"] : ["Realized FPR", "TPR"]),
+        "PPV"].map((text) =>
         make("th", { scope: "col", class: "num" }, text)))), body)));
 }
 

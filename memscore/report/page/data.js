@@ -9,8 +9,8 @@
  * @typedef {{value: number, lo?: number | null, hi?: number | null}} Estimate
  * @typedef {{fpr: number, threshold?: number | null, realized_fpr?: number | null, realized_lo?: number | null,
  *   realized_hi?: number | null, tpr: number, tpr_lo?: number | null, tpr_hi?: number | null}} Threshold
- * @typedef {{name: string, title: string, about?: string,
- *   roc: {fpr: number[], tpr: number[], lo?: number[] | null, hi?: number[] | null},
+ * @typedef {{name: string, title: string, about?: string, trusted?: boolean,
+ *   roc?: {fpr: number[], tpr: number[], lo?: number[] | null, hi?: number[] | null} | null,
  *   auc?: Estimate | null, thresholds?: Threshold[]}} Attack
  * @typedef {{title: string, value: number | null, lo?: number | null, hi?: number | null, oracle?: number[] | null,
  *   direction?: number, about?: string}} Measured

@@ -116,10 +116,10 @@ function describeConfidence(row) {
     if (held + left === 0) continue;
     const canvas = makeFigure(`${arm.title}: ${held} models trained on it and ${left} that were not`, "pair",
       (context, width, height) => drawPair(context, width, height, arm, inside, outside));
-    parts.push(make("figure", {}, make("figcaption", {}, make("strong", {}, arm.title),
-      arm.about ? make("span", { class: "muted" }, ` ${arm.about}`) : null), canvas,
+    parts.push(make("figure", {}, make("figcaption", { class: "above" }, make("strong", {}, arm.title)), canvas,
     makeLegend([{ title: "trained on it", value: `${formatCount(held)} models`, colour: "var(--accent)", shape: "bar" },
-      { title: "left it out", value: `${formatCount(left)} models`, colour: "var(--second)", shape: "bar" }])));
+      { title: "left it out", value: `${formatCount(left)} models`, colour: "var(--second)", shape: "bar" }]),
+    arm.about ? make("figcaption", {}, arm.about) : null));
   }
   const shares = META.columns.filter((column) => column.role === "p_in" || column.role === "p_out");
   const bars = shares.filter((column) => !Number.isNaN(readScore(column.id)[row])).map((column) => {

@@ -2,6 +2,7 @@
 // The shown examples in order of a score: as a gallery, and as a table of which only the rows in view are made.
 
 const PER_GALLERY = 60;
+const PER_NARROW_GALLERY = 24;
 const PER_TABLE = 1000;
 const ROW_HEIGHT = 34;
 
@@ -27,7 +28,8 @@ const listed = {
 
 /** @returns {number} examples on a page */
 function countPerPage() {
-  return listed.view === "gallery" ? PER_GALLERY : PER_TABLE;
+  if (listed.view === "table") return PER_TABLE;
+  return matchMedia("(max-width: 32rem)").matches ? PER_NARROW_GALLERY : PER_GALLERY;
 }
 
 /** Fill the controls and listen for keys. */
@@ -144,7 +146,7 @@ function makeCard(row) {
   const id = readIds()[row];
   const button = make("button", { type: "button", class: "card", tabindex: -1, "data-row": row,
     "aria-label": describeExample(row), onclick: () => {
-      listed.cursor = Math.max(0, listed.rows.indexOf(row) - listed.page * PER_GALLERY);
+      listed.cursor = Math.max(0, listed.rows.indexOf(row) - listed.page * countPerPage());
       openExample(row);
     } },
   drawThumbnail(row),

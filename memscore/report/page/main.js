@@ -137,7 +137,8 @@ function describeState() {
   const usual = column && (column.role === "id" || isCoded(column)) ? false : !column || column.direction !== -1;
   if (listed.descending !== usual) state.set("order", listed.descending ? "down" : "up");
   if (listed.view !== "gallery") state.set("view", listed.view);
-  if (listed.page) state.set("page", String(listed.page + 1));
+  // the first example and not the page: phones have shorter ones
+  if (listed.page) state.set("from", String(listed.page * countPerPage() + 1));
   if (scatter.x !== initial.x) state.set("x", name(scatter.x));
   if (scatter.y !== initial.y) state.set("y", name(scatter.y));
   if (logCounts) state.set("counts", "log");
@@ -199,7 +200,8 @@ function restoreState() {
   const sort = state.get("sort") ? find(String(state.get("sort"))) : COLUMNS.get(initial.sort);
   if (sort) sortBy(sort.id, state.has("order") ? state.get("order") === "down" : undefined);
   listed.view = state.get("view") === "table" ? "table" : "gallery";
-  listed.page = Math.max(0, Math.floor(Number(state.get("page") || 1)) - 1);
+  const from = Math.floor(Number(state.get("from") || 1));
+  listed.page = from > 1 ? Math.floor((from - 1) / countPerPage()) : 0;
   for (const axis of /** @type {const} */ (["x", "y"])) {
     const column = state.get(axis) ? find(String(state.get(axis))) : undefined;
     scatter[axis] = column && SCORES.includes(column) ? column.id : initial[axis];

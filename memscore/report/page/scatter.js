@@ -169,7 +169,7 @@ function drawScatter(context, width, height) {
   }
   const layer = document.createElement("canvas");
   [layer.width, layer.height] = [across, down];
-  const layerContext = layer.getContext("2d");
+  const layerContext = layer.getContext("2d", { willReadFrequently: true });
   if (layerContext) layerContext.putImageData(image, 0, 0);
   context.imageSmoothingEnabled = false;
   context.drawImage(layer, box.left, box.top, across * cell, down * cell);
