@@ -96,6 +96,7 @@ def render_page(page: Page) -> str:
     n = page.meta["n"]
     if n > MOST_EXAMPLES:
         raise ValueError(f"a page shows at most {MOST_EXAMPLES:,} examples, got {n:,}; show a part of them")
+    # read before the policy is made: it names the hashes of exactly these texts
     style = read_asset("report.css")
     scripts = [read_asset(name) for name in SCRIPTS]
     policy = "; ".join((
@@ -138,9 +139,16 @@ def hash_asset(text: str) -> str:
 def dump_json(value: Any) -> Markup:
     r"""Write JSON that can stand in a page: no character of it ends a script or begins a tag; NaN is null.
 
+    Args:
+        value: of Python's and NumPy's types.
+
+    Returns:
+        The text, which needs no further escaping.
+
     >>> dump_json({"id": "</script>", "value": float("nan")})
     Markup('{"id":"\\u003c/script\\u003e","value":null}')
     """
+    # characters beyond ASCII are escaped too: a lone surrogate in an id could not be written as UTF-8
     text = json.dumps(replace_missing(value), allow_nan=False, separators=(",", ":"))
     return Markup(text.translate(ESCAPED))
 
@@ -149,7 +157,7 @@ def replace_missing(value: Any) -> Any:
     """Replace every number that JSON does not have by None, and NumPy's values by Python's."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    if isinstance(value, float):
+    if isinstance(value, float):  # JSON has neither NaN nor infinity
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): replace_missing(each) for key, each in value.items()}
@@ -168,6 +176,7 @@ def encode_column(name: str, values: np.ndarray | Sequence[str], n: int) -> dict
         raise ValueError(f"column {name!r} is {values.dtype}; a page has {', '.join(TYPES)}")
     if values.shape[:1] != (n,):
         raise ValueError(f"column {name!r} has the shape {values.shape} for {n} examples")
+    # a matrix row after row, whatever its order in memory; browsers run on little-endian machines
     content = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()
     mime = "application/octet-stream;base64"
     return {"id": name, "type": TYPES[values.dtype.name], "mime": mime, "text": base64.b64encode(content).decode()}
