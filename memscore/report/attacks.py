@@ -36,6 +36,7 @@ def build_attacks(
     store: Store, summary: Mapping[str, Any] | None, class_names: Sequence[str], omissions: list[Omission]
 ) -> Part | None:
     """Build the section of attacks from the numbers of the last scoring; None where no attack was run."""
+    # a bank may have an arm without enough models for an attack
     arms = [arm for arm in (summary or {}).get("arms", []) if arm["attacks"]]
     if not arms:
         return None
@@ -69,6 +70,7 @@ def read_curves(store: Store, suffix: str, omissions: list[Omission]) -> dict[st
     table = read_or_omit(what, omissions, store.read_table, path)
     if table is None:
         return {}
+    # an attack's rows are together, from the lowest rate on
     names = np.array(table["attack"].to_pylist())
     columns = {name: np.asarray(table[name].to_numpy(), float) for name in ("fpr", "tpr", "lo", "hi")}
     return {
@@ -231,6 +233,7 @@ def build_group_table(store: Store, arm: Mapping[str, Any], class_names: Sequenc
     """Build the table of the classes and clusters that leak most."""
     table = store.read_table(f"reports/groups_{arm['suffix']}.parquet")
     rows = table.to_pylist()
+    # groups of the first attack: of all attacks the table would repeat itself
     first = rows[0]["attack"] if rows else ""
     shown = sorted(
         (row for row in rows if row["attack"] == first and row["auc"] is not None), key=lambda row: -row["auc"]

@@ -20,12 +20,12 @@ from memscore.report.page_tables import (
     make_text,
 )
 from memscore.report.parts import Part, PartGroup, Warned
+from memscore.report.score_words import describe_score
 from memscore.statistics.calibrated_threshold import PRIORS
 from memscore.statistics.roc import CURVE_POINTS, count_roc
 from memscore.store.class_names import format_class
 from memscore.store.json_records import read_record
 from memscore.store.store import Store
-from memscore.tables.audit_table import EVIDENCE_NAMES
 from memscore.tables.epsilon_lines import METHOD_NAMES
 from memscore.units import format_count
 
@@ -34,6 +34,8 @@ LEAD = (
     "that is not trusted say little about the model."
 )
 BEGINNING, ENDING = "audit-", ".json"
+EVIDENCE = ("lira", "lira_offline", "rmia")
+"""Columns of evidence in the table of an audit."""
 SHOWN = 20
 MAX_COLUMNS = 4
 """Audits whose evidence can be sorted and filtered by in the explorer."""
@@ -72,9 +74,12 @@ def build_audit(
     name: str, record: Mapping[str, Any], table: pa.Table | None, class_names: Sequence[str]
 ) -> tuple[PartGroup, dict[str, Any]]:
     """Build the tables of one audit, and what its figure is drawn from."""
+    # the conclusion before any number, since it decides what they are worth
     level = "ok" if record["trusted"] else "error"
     warnings = [Warned(level, record.get("conclusion") or ("trusted" if record["trusted"] else "not trusted"))]
-    warnings += [Warned("warning", f"reason: {reason}") for reason in record["reasons"]]
+    # one reason is the conclusion, and would stand there twice
+    if len(record["reasons"]) > 1:
+        warnings += [Warned("warning", f"reason: {reason}") for reason in record["reasons"]]
     warnings += [Warned("warning", f"perhaps {cause}") for cause in record.get("causes") or []]
     model = record.get("model", name.removeprefix(BEGINNING))
     lines = [
@@ -105,6 +110,7 @@ def trace_roc(table: pa.Table | None) -> dict[str, list[float | None]] | None:
     if table is None or "member" not in table.column_names:
         return None
     scores, member = (np.asarray(table[name].to_numpy(zero_copy_only=False)) for name in ("lira", "member"))
+    # an example that every shadow model held has no evidence
     defined = ~np.isnan(scores.astype(float))
     fpr = np.geomspace(LOWEST_FPR, 1, CURVE_POINTS)
     tpr = count_roc(scores[defined].astype(float), member[defined].astype(bool)).compute_tprs(fpr)
@@ -136,7 +142,7 @@ def build_curve_table(name: str, record: Mapping[str, Any]) -> PageTable:
     )
     rows = [
         [
-            make_text(EVIDENCE_NAMES.get(kind, kind)),
+            make_text(describe_score(kind).title),
             make_interval(curve["auc"]),
             *(make_interval(curve[key], missing=curve[key]["reason"] or "-") for key in ("tpr_at_01", "tpr_at_001")),
         ]
@@ -230,14 +236,18 @@ def build_accuracy_table(name: str, record: Mapping[str, Any]) -> PageTable:
 
 def build_evidence_table(name: str, table: pa.Table, class_names: Sequence[str]) -> PageTable:
     """Build the table of the examples with the strongest evidence of membership."""
-    kinds = [kind for kind in EVIDENCE_NAMES if kind in table.column_names]
+    kinds = [kind for kind in EVIDENCE if kind in table.column_names]
     has_truth = "member" in table.column_names
     columns = (
         TableColumn("id", "Id", is_number=False),
         TableColumn("label", "Class", is_number=False),
-        *(TableColumn(kind, EVIDENCE_NAMES[kind], "evidence of membership; higher is stronger") for kind in kinds),
+        *(
+            TableColumn(kind, describe_score(kind).title, "evidence of membership; higher is stronger")
+            for kind in kinds
+        ),
         *([TableColumn("member", "Member", is_number=False)] if has_truth else []),
     )
+    # undefined evidence is the weakest
     evidence = np.asarray(table["lira"].to_numpy(), float)
     order = np.argsort(-np.nan_to_num(evidence, nan=-np.inf), kind="stable")[:SHOWN]
     rows = []
@@ -250,6 +260,7 @@ def build_evidence_table(name: str, table: pa.Table, class_names: Sequence[str])
 
 def add_evidence(columns: Columns, table: pa.Table, record: Mapping[str, Any], n: int) -> None:
     """Add LiRA's evidence on each training example to the columns, so that the explorer sorts and filters by it."""
+    # by rows: a table that was moved here from another bank would have others
     values = np.full(n, np.nan)
     rows = np.asarray(table["row"].to_numpy(), np.int64)
     inside = rows < n

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memscore.monitoring.status import compute_bank_status
 from memscore.pipeline.outlying_models import SUMMARY
@@ -25,6 +25,9 @@ from memscore.report.score_tables import build_scores
 from memscore.report.unlearning import build_unlearning
 from memscore.store.json_records import read_record
 from memscore.store.store import Store
+
+if TYPE_CHECKING:
+    from memscore.report.rebuilt import RebuiltImages
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,12 +57,15 @@ def build_page(store: Store, options: PageOptions, folder_beside: str) -> BuiltP
     omissions += [Omission(what="a file of the store", reason=problem) for problem in status.problems]
     summary = read_summary(store, omissions)
     examples = read_examples(store, omissions)
+    # columns first: parts below refer to them by id
     columns = Columns()
     add_examples(columns, examples, store.class_names)
     images = collect_images(store, examples, options, omissions)
+    rebuilt = read_or_omit("rebuilt images", omissions, draw_rebuilt_images, store, examples.n)
     head = build_head(store, status, summary, examples.n, omissions)
-    sprite_ids = [f"s{number}" for number in range(len(images.embedded))]
-    files = {f"sprite-{number:05}.png": sprite.png for number, sprite in enumerate(images.beside)}
+    sprites = {f"s{number}": sprite for number, sprite in enumerate(images.embedded)}
+    rebuilt_sprites = {f"r{number}": sprite for number, sprite in enumerate(rebuilt.sprites if rebuilt else [])}
+    beside = {f"sprite-{number:05}.png": sprite for number, sprite in enumerate(images.beside)}
     meta: dict[str, Any] = {
         "version": 1,
         "title": head.title,
@@ -70,24 +76,40 @@ def build_page(store: Store, options: PageOptions, folder_beside: str) -> BuiltP
         "class_names": list(store.class_names),
         "image": images.size,
         "image_about": images.about,
-        "sprites": describe_sprites(images.embedded, sprite_ids, "id"),
-        "sprites_elsewhere": {"folder": folder_beside, "sprites": describe_sprites(images.beside, [*files], "file")},
+        "sprites": describe_sprites(sprites, "id"),
+        "sprites_elsewhere": {"folder": folder_beside, "sprites": describe_sprites(beside, "file")},
+        "rebuilt": rebuilt and {"sprites": describe_sprites(rebuilt_sprites, "id"), "about": rebuilt.about},
         "histograms": add_confidences(columns, store, examples.n, omissions),
         **collect_twins(store, examples.n, omissions),
     }
+    # parts add columns too, so their descriptions are complete only now
     parts = collect_parts(store, examples, columns, summary, meta, omissions)
     meta["columns"] = columns.described
     page = Page(
         title=head.title,
         meta=meta,
         columns=columns.values,
-        sprites=dict(zip(sprite_ids, (sprite.png for sprite in images.embedded), strict=True)),
+        sprites={name: sprite.png for name, sprite in (sprites | rebuilt_sprites).items()},
         head=render_part("head.html", head=head, omissions=merge_omissions(omissions), version=name_version()),
         sections=[Section(id=part.id, title=part.title, html=render_part("section.html", part=part)) for part in parts],
     )
     return BuiltPage(
-        html=render_page(page), files=files, examples=examples, images=images, parts=parts, omissions=omissions
+        html=render_page(page),
+        files={name: sprite.png for name, sprite in beside.items()},
+        examples=examples,
+        images=images,
+        parts=parts,
+        omissions=omissions,
     )
+
+
+def draw_rebuilt_images(store: Store, n: int) -> "RebuiltImages | None":
+    """Draw images that were rebuilt; None where the bank has none, as most."""
+    if not store.folder.names("rebuilt"):
+        return None
+    from memscore.report.rebuilt import draw_rebuilt  # imports torch, which nothing else of a page needs
+
+    return draw_rebuilt(store, n)
 
 
 def collect_parts(
@@ -99,13 +121,13 @@ def collect_parts(
     omissions: list[Omission],
 ) -> list[Part]:
     """Collect the sections below the examples, in their order, and put what their figures are drawn from into meta."""
-    ids = {column["name"]: column["id"] for column in columns.described if column["role"] != "aux"}
+    by_name = {column["name"]: column for column in columns.described if column["role"] != "aux"}
     influence, pairs = build_influence(store, examples.n, store.class_names, omissions)
     if pairs:
         meta["influence"] = pairs
     parts = [
         build_attacks(store, summary, store.class_names, omissions),
-        build_proxies(store, ids, omissions),
+        build_proxies(store, by_name, omissions),
         build_unlearning(store, columns, examples.n, omissions),
         build_audits(store, columns, examples.n, omissions),
         influence,
@@ -129,6 +151,7 @@ def read_summary(store: Store, omissions: list[Omission]) -> Mapping[str, Any] |
 def merge_omissions(omissions: list[Omission]) -> list[Omission]:
     """Merge omissions for one reason, as a damaged file that several parts of the page need."""
     whats: dict[tuple[str, bool], list[str]] = {}
+    # damage before what was never made
     for omission in sorted(omissions, key=lambda omission: not omission.is_fault):
         whats.setdefault((omission.reason, omission.is_fault), []).append(omission.what)
     return [

@@ -29,8 +29,10 @@ class Columns:
         unit, direction, source, about, group, chosen, lo, hi, se and null.
         """
         array = values if isinstance(values, list) else pack(np.asarray(values))
+        # short ids: each stands in the page some four times
         column = f"c{len(self.values)}"
         self.values[column] = array
+        # a truth value is a byte in the page, and the script must not show it as a number
         is_flag = isinstance(values, np.ndarray) and values.dtype == bool
         kind = "str" if isinstance(array, list) else "bool" if is_flag else describe_type(array)
         described: dict[str, Any] = {
@@ -58,6 +60,7 @@ def pack(values: np.ndarray) -> np.ndarray:
         return values.astype("<f4")
     if values.dtype.kind == "b":
         return values.astype("u1")
+    # the smallest type that holds all values: a page is mailed
     highest, lowest = int(values.max(initial=0)), int(values.min(initial=0))
     if lowest < 0 or highest > np.iinfo(np.uint16).max:
         return values.astype("<i4")

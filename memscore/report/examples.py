@@ -56,6 +56,7 @@ def read_examples(store: Store, omissions: list[Omission]) -> Examples:
     table = None
     if store.folder.exists("scores.parquet"):
         table = read_or_omit("the table of all scores", omissions, store.read_table, "scores.parquet")
+    # a bank whose scores are being written has their own files before it has the table of all
     if table is None:
         table = join_scores(store, omissions)
     scores = [name for name in table.column_names if is_score(name, table.schema)]
@@ -86,6 +87,7 @@ def join_scores(store: Store, omissions: list[Omission]) -> pa.Table:
 
 def is_score(name: str, schema: pa.Schema) -> bool:
     """Return whether a column is a score, and no error, count or end of an interval of one."""
+    # several endings may fit: x_n_in ends in _in and in _n_in
     bases = [name.removesuffix(f"_{ending}") for ending in ENDINGS if name.endswith(f"_{ending}")]
     return "direction" in decode_metadata(schema.field(name)) and not any(base in schema.names for base in bases)
 
@@ -93,6 +95,7 @@ def is_score(name: str, schema: pa.Schema) -> bool:
 def add_examples(columns: Columns, examples: Examples, class_names: Sequence[str]) -> None:
     """Add the columns of the examples: id, class, cluster, suspected wrong label, then every score."""
     table = examples.table
+    # ids may be whole numbers in a table of another tool
     ids = [str(each) for each in table["id"].to_pylist()]
     columns.add("id", ids, role="id", title="Id", about="of the example in the data set")
     add_labels(columns, table, class_names)
@@ -107,6 +110,7 @@ def add_examples(columns: Columns, examples: Examples, class_names: Sequence[str
             null=-1,
         )
     add_suspicions(columns, examples)
+    # one arm needs no suffix in titles
     several = len({split_score_name(name)[1] for name in examples.scores} - {""}) > 1
     chosen = choose_first(examples.scores)
     for name in examples.scores:
@@ -124,6 +128,7 @@ def add_labels(columns: Columns, table: pa.Table, class_names: Sequence[str]) ->
     columns.add("label", labels, role="class", title="Class", about="its label in training", null=NO_CLASS)
     if "label_true" not in table.column_names:
         return
+    # equal columns would be two filters of one thing
     published = np.asarray(table["label_true"].fill_null(NO_CLASS).to_numpy(), np.int64)
     if not np.array_equal(np.where(published >= len(class_names), NO_CLASS, published), labels):
         columns.add(
@@ -140,6 +145,7 @@ def add_suspicions(columns: Columns, examples: Examples) -> None:
     """Add which labels are suspected to be wrong, where a C-score has an interval."""
     cscore = examples.find_first("cscore")
     if cscore and f"{cscore}_hi" in examples.table.column_names:
+        # NaN is not below one half: an example that was always in is not suspected
         upper = examples.read(f"{cscore}_hi")
         columns.add("suspect", upper < 0.5, role="suspect", title="Suspected wrong label", about=SUSPECT_ABOUT)
 
@@ -147,6 +153,7 @@ def add_suspicions(columns: Columns, examples: Examples) -> None:
 def choose_first(scores: Sequence[str]) -> list[str]:
     """Choose the scores whose histograms are open at first."""
     ranked = [name for stem in FIRST_CHOSEN for name in scores if split_score_name(name)[0] == stem]
+    # the blend is the better estimate of the same, so that both would show one picture
     if any(split_score_name(name)[0] == "memorization_blend" for name in ranked):
         ranked = [name for name in ranked if split_score_name(name)[0] != "memorization"]
     return [*ranked, *(name for name in scores if name not in ranked)][:N_CHOSEN]
@@ -162,6 +169,7 @@ def add_score(columns: Columns, examples: Examples, name: str, *, chosen: bool, 
         # an interval says all that a standard error does
         if f"{name}_{ending}" in table.column_names and not (ending == "se" and "hi" in ends):
             ends[ending] = columns.add_values(examples.read(f"{name}_{ending}"), f"{name}_{ending}")
+    # as stored, not oriented: a reader compares with scores.parquet
     direction = int(metadata["direction"])
     about = f"{words.about[:1].upper()}{words.about[1:]}. " if words.about else ""
     columns.add(
@@ -182,6 +190,7 @@ def add_score(columns: Columns, examples: Examples, name: str, *, chosen: bool, 
 def add_accuracies(columns: Columns, examples: Examples) -> None:
     """Add how often models with and without an example are right on it, of the first arm that has both."""
     memorization, cscore = examples.find_first("memorization"), examples.find_first("cscore")
+    # shares of two arms are of other subsets and have no difference
     if not memorization or not cscore or split_score_name(memorization)[1] != split_score_name(cscore)[1]:
         return
     right_out = examples.read(cscore)

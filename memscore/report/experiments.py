@@ -34,6 +34,7 @@ def build_experiments(
             f"verdicts of the experiment {name}", omissions, read_record, store.folder, f"{path}/findings.json"
         )
         rows = read_or_omit(f"rows of the experiment {name}", omissions, read_rows, store, f"{path}/rows.parquet")
+        # either alone says something
         if record is None and rows is None:
             continue
         used |= {str(row["trial"]) for row in rows or []}
@@ -67,6 +68,7 @@ def build_experiment(
     tables, drawn = [build_claim_table(name, record)], []
     for part, of_part in parts.items():
         # sequences of requests have steps instead of methods, and are told by their plans
+        # by the columns that sweeps add
         methods = group_methods(of_part) if "level" in of_part[0] else group_plans(of_part)
         title = f"{record.get('experiment', name)}: {part}, {of_part[0]['forget_set']}"
         tables.append(

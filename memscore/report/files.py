@@ -23,12 +23,14 @@ class PageFiles:
 
 def plan_files(store: str, out: str | None) -> PageFiles:
     """Choose the paths of a page; ValueError where a file is there that is no page, or the folder is missing."""
+    # a store may be a URL with options
     stem = re.sub(r"[^\w.-]+", "-", store.rstrip("/").rpartition("/")[2].partition("?")[0]).strip("-.") or "bank"
     page = Path(f"{stem}.html" if out is None else out).expanduser()
     if page.suffix.lower() not in {".html", ".htm"}:
         raise ValueError(f"--out {page} is an HTML page; give a name that ends in .html")
     if not page.parent.is_dir():
         raise ValueError(f"--out {page}: there is no folder {page.parent}; make it, or name another")
+    # through a link a page would replace a file elsewhere
     if page.is_dir() or page.is_symlink() or (page.exists() and not is_page(page)):
         raise ValueError(f"{page} exists and is no page of memscore; give another --out, or remove it")
     return PageFiles(page=page, folder=page.with_name(f"{page.stem}_files"))
@@ -45,10 +47,12 @@ def write_files(files: PageFiles, html: str, beside: Mapping[str, bytes]) -> int
 
     The page is whole or as before. Files beside an earlier page that this one does not have are removed.
     """
+    # only names that a page writes: the folder may hold what somebody put there
     if files.folder.is_dir():
         for path in files.folder.iterdir():
             if OWN_FILE.fullmatch(path.name) and path.name not in beside:
                 path.unlink()
+    # the images before the page that shows them
     if beside:
         files.folder.mkdir(exist_ok=True)
         for name, content in beside.items():

@@ -36,6 +36,7 @@ def find_forget_sets(store: Store, n: int) -> dict[str, ForgetSet]:
         events = read_columns(store.folder, f"events/{key}.parquet", ["row", "confidence"])
         visited = events["row"][~np.isnan(events["confidence"])]
         rows = np.setdiff1d(np.arange(n), visited.astype(np.int64)).tolist()
+        # an oracle that dropped its last batch each epoch may have missed an example; then the set is not known
         if len(rows) == receipt.get("removed", len(rows)):
             digest = hash_record({"rows": rows})
             sets.setdefault(digest, ForgetSet(rows=rows, oracles=[])).oracles.append(key)
@@ -55,6 +56,7 @@ def count_left_out_answers(store: Store, sets: dict[str, ForgetSet], n: int, n_c
             if not store.has_outputs(key):
                 continue
             n_oracles += 1
+            # logits alone: embeddings may be a hundred times as large
             answers = store.read_logits(key)[forget_set.rows].argmax(axis=1)
             for row, answer in zip(forget_set.rows, answers.tolist(), strict=True):
                 counts.setdefault(row, np.zeros(n_classes, np.int64))[answer] += 1

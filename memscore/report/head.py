@@ -14,11 +14,11 @@ from memscore.report.parts import Warned
 from memscore.report.score_words import describe_score
 from memscore.statistics.roc import RateAtFpr
 from memscore.store.store import Store
-from memscore.tables.bank_tables import MIN_MEMBER_ACCURACY
 from memscore.tables.duplicates_lines import explain_copies, format_copies
-from memscore.tables.numbers import explain_unrealisable_rates, format_number
+from memscore.tables.numbers import MIN_MEMBER_ACCURACY, explain_unrealisable_rates, format_number
 from memscore.tables.status_table import format_driver, format_remarks
 from memscore.units import format_count, format_error, format_size, format_value
+from memscore.visible_text import escape_controls
 
 MARKED = re.compile(r"\[(yellow|red)\](.*?)\[/\]")
 """How lines for a terminal mark what is a warning and what an error."""
@@ -75,6 +75,7 @@ def build_head(
     """Build the head from the status of a bank and the numbers of its last scoring, None without any."""
     manifest, n_models = store.manifest, sum(arm.models for arm in status.arms)
     train, validation, test = manifest.split_sizes
+    # the errors of the last scoring, which the tiles show too; those of status are scaled from the first models
     rmses = {arm["suffix"]: find_rmse(arm) for arm in (summary or {}).get("arms", [])}
     suffixes = {name: record["suffix"] for name, record in (read_or_omit("arms", omissions, store.arms) or {}).items()}
     return Head(
@@ -108,6 +109,7 @@ def list_tiles(
     yield Tile(format_count(n_models), "models", "trained on subsets, of all arms")
     yield Tile(format_count(n_train), "training examples", format_count(store.manifest.n_classes, "class", "classes"))
     arms = (summary or {}).get("arms", [])
+    # a tile is one number: of the first arm; the table of arms has the others
     for arm in arms[:1]:
         if rmse := find_rmse(arm):
             models = format_count(arm["models"], "model")
@@ -148,6 +150,7 @@ def build_card(store: Store, status: BankStatus, omissions: list[Omission]) -> d
         card["images"] = f"{shape} (channels, height, width)"
         changes = ", ".join(f"{name} {format_value(value)}" for name, value in manifest.label_changes.items())
         card |= {"label changes": changes} if changes else {}
+    # where the data were read tells one bank of a name from another
     if place := origin.get("path") or origin.get("folder"):
         card["read from"] = str(place)
     card["network"] = manifest.architecture
@@ -155,6 +158,7 @@ def build_card(store: Store, status: BankStatus, omissions: list[Omission]) -> d
     if manifest.imported:
         card["recipe"] = "unknown: the models were trained elsewhere and imported"
     else:
+        # what a recipe does not use says nothing
         recipe = {name: value for name, value in manifest.recipe.items() if value not in (None, "", [], ())}
         card["recipe"] = ", ".join(f"{name} {format_value(value)}" for name, value in recipe.items())
         card["precision"] = manifest.precision
@@ -169,11 +173,12 @@ def build_card(store: Store, status: BankStatus, omissions: list[Omission]) -> d
     card["size"] = format_size(status.total_bytes)
     card["fingerprint of data"] = manifest.fingerprint[:16]
     card["store"] = store.folder.display_name
-    return card
+    return {name: escape_controls(text) for name, text in card.items()}
 
 
 def read_versions(store: Store) -> str:
     """Read the versions that trained the models from some receipts; several where they differ."""
+    # receipts over the whole bank: a continued one may have two versions
     names = sorted(name for name in store.folder.names("receipts") if name.endswith(".json"))
     found: dict[str, None] = {}
     for name in names[:: max(len(names) // 16, 1)][:16]:
@@ -187,15 +192,17 @@ def read_versions(store: Store) -> str:
 def read_commands(store: Store) -> list[str]:
     """Read the commands of the bank's logs, the last one first and each once; none on an object store."""
     commands: dict[str, None] = {}
+    # the newer log first, and in each the last command first
     for path in (LOG_PATH, OLD_LOG_PATH):
         if store.folder.exists(path):
             text = store.folder.read(path).decode(errors="replace")
-            commands |= dict.fromkeys(reversed(BEGAN.findall(text)))
+            commands |= dict.fromkeys(map(escape_controls, reversed(BEGAN.findall(text))))
     return list(commands)[:MAX_COMMANDS]
 
 
 def list_warnings(store: Store, status: BankStatus, summary: Mapping[str, Any] | None) -> Iterator[Warned]:
     """List what a reader must know: a running writer, copies, members not fitted, rates without a value, failures."""
+    # first what makes all other numbers preliminary
     if status.driver.state == "running":
         yield Warned("warning", f"the bank is being written: {format_driver(status)}; this page is of what was there")
     elif status.driver.state == "died":
@@ -220,9 +227,10 @@ def list_warnings(store: Store, status: BankStatus, summary: Mapping[str, Any] |
         if arm.get("models_in_unfinished_blocks"):
             count = format_count(arm["models_in_unfinished_blocks"], "model")
             yield Warned("warning", f"{arm['suffix']}: {count} in unfinished blocks, which help less")
+    # what status marks in colour; its other lines are in the card
     for line in format_remarks(status):
         if marked := MARKED.search(line):
-            yield Warned(LEVELS[marked[1]], MARKED.sub(r"\2", line))
+            yield Warned(LEVELS[marked[1]], escape_controls(MARKED.sub(r"\2", line)))
 
 
 def list_rates(arms: Sequence[Mapping[str, Any]]) -> Iterator[RateAtFpr]:

@@ -41,6 +41,7 @@ def plan_image_column(path: str) -> Path:
 
 def write_image_column(target: Path, table: pa.Table, splits: Splits, class_names: Sequence[str]) -> int:
     """Write a table of scores with the images of its rows in the first column, part by part; return its rows."""
+    # not the whole file in memory: a million images do not fit
     temporary = target.with_name(f".{target.name}.part")
     schema = build_schema(table.schema, class_names)
     try:
@@ -65,6 +66,7 @@ def encode_images(images: np.ndarray, ids: Sequence[str]) -> Iterator[dict[str, 
 
 def build_schema(schema: pa.Schema, class_names: Sequence[str]) -> pa.Schema:
     """Build the schema with the image column, and with metadata that say which columns are images and classes."""
+    # names of classes only where they tell classes apart, which readers require
     features: dict[str, object] = {"image": {"_type": "Image"}}
     for field in schema:
         features[field.name] = {"dtype": FEATURES.get(str(field.type), str(field.type)), "_type": "Value"}

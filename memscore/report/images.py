@@ -1,5 +1,6 @@
 """The images of a page: read again from the data set, and drawn as sprites in the page and beside it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +41,12 @@ def collect_images(store: Store, examples: Examples, options: PageOptions, omiss
     splits = read_or_omit("images", omissions, read_splits, store, options)
     if splits is None:
         return PageImages()
+    # the most precise ranking that the bank has decides which images are worth their bytes
     images, n = splits.train.images, examples.n
     ranking = examples.find_first("memorization_blend", "memorization", "lira")
     values = examples.read(ranking) if ranking else np.full(n, np.nan)
     rows = choose_extremes(values, options.examples)
+    # in the order of the rows, so that a class stands together in most data sets
     others = np.setdiff1d(np.arange(n), rows)
     about = f"all {format_count(n, 'image')} are in the page"
     if len(others):
@@ -66,8 +69,6 @@ def read_splits(store: Store, options: PageOptions) -> Splits:
     return reload_splits(store, options.data, options.folder)
 
 
-def describe_sprites(sprites: list[Sprite], names: list[str], key: str) -> list[dict[str, Any]]:
+def describe_sprites(sprites: Mapping[str, Sprite], key: str) -> list[dict[str, Any]]:
     """Describe sprites for the page's script: the name of each, the rows that it shows, and its columns."""
-    return [
-        {key: name, "rows": sprite.rows, "cols": sprite.columns} for sprite, name in zip(sprites, names, strict=True)
-    ]
+    return [{key: name, "rows": sprite.rows, "cols": sprite.columns} for name, sprite in sprites.items()]

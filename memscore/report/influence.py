@@ -37,6 +37,7 @@ def build_influence(
         table = read_or_omit(f"influence {name}", omissions, store.read_influence, name)
         if table is None:
             continue
+        # labels of test examples are in no table of scores
         examples = read_or_omit("the ids of the examples", omissions, store.examples)
         groups.append(PartGroup(title=name, tables=[build_pair_table(name, table, examples, class_names)]))
         targets = decode_metadata(table.schema).get("targets")
@@ -51,10 +52,12 @@ def collect_pairs(table: pa.Table, n: int) -> dict[str, Any]:
     """Collect for each training example those that help it most and those that it helps most."""
     helpers, targets = (np.asarray(table[name].to_numpy(), np.int64) for name in ("train_row", "test_row"))
     values = np.asarray(table["influence"].to_numpy(), float)
+    # of an example on itself is memorization, and of 0 or less is no help
     chosen = np.flatnonzero((helpers < n) & (targets < n) & (helpers != targets) & (values > 0))
     chosen = chosen[np.argsort(-values[chosen], kind="stable")][:MAX_PAIRS]
     helps: dict[str, list[list[float]]] = {}
     helped_by: dict[str, list[list[float]]] = {}
+    # from the strongest on, so that the first ones of each example are its strongest
     for place in chosen.tolist():
         helper, target, value = int(helpers[place]), int(targets[place]), float(f"{values[place]:.5g}")
         for pairs, row, other in ((helps, helper, target), (helped_by, target, helper)):

@@ -81,13 +81,16 @@ def describe_measure(column: str, descriptions: Mapping[str, Any]) -> MeasureWor
     """Describe a column of trials: of a measure with the ending of its split, of a cost, or a user's own."""
     if column in COSTS:
         return MeasureWords(column=column, title=TITLES[column], about=COSTS[column], best="min", is_share=False)
+    # the whole name first: a stem may end in _test itself
     for ending, split in (("", ""), *SPLITS.items()):
         stem = column.removesuffix(ending)
         if column.endswith(ending) and stem in descriptions:
             found = descriptions[stem]
             place = f", {split}" if split else ""
             best = str(found["best"])
-            ideal = f"; ideal: {found['ideal']}" if found["ideal"] else ""
+            # that the oracle's value is best says that it is the ideal one too
+            named = str(found["ideal"]).replace("theta_r's", "the oracle's").replace("theta_r", "the oracle")
+            ideal = f"; ideal: {named}" if named and named != "the oracle's" else ""
             good = f"; {GOOD[best]}" if GOOD[best] else ""
             title = TITLES.get(stem, stem.replace("_", " ").capitalize())
             return MeasureWords(
@@ -97,6 +100,7 @@ def describe_measure(column: str, descriptions: Mapping[str, Any]) -> MeasureWor
                 best=best,
                 is_share=found["unit"] in SHARES,
             )
+    # without a description, from an earlier version, the name must do
     stem = next((column.removesuffix(ending) for ending in SPLITS if column.endswith(ending)), column)
     place = next((f", {split}" for ending, split in SPLITS.items() if column.endswith(ending)), "")
     title = TITLES.get(stem, stem.replace("_", " ").capitalize())
@@ -110,6 +114,7 @@ def make_measure_cell(estimate: MeanEstimate, words: MeasureWords, oracle: MeanE
     lo, hi = (clip(end, words) for end in (estimate.lo, estimate.hi))
     cell = make_interval((estimate.value, lo, hi))
     text = cell.text + (f" (n={estimate.n})" if 0 < estimate.n < n else "")
+    # where higher or lower is better, the reader needs no band
     if words.best != "oracle" or oracle is None or cell.value is None:
         return cell._replace(text=text)
     distance = measure_distance(estimate, oracle)
@@ -130,6 +135,7 @@ def measure_distance(estimate: MeanEstimate, oracle: MeanEstimate) -> float | No
     """Measure how far a mean is outside the oracle's 95 % interval, 0 within; None where the oracle has no interval."""
     if oracle.lo != oracle.lo or estimate.value != estimate.value:
         return None
+    # one of the two is 0, and both are within the band
     return min(estimate.value - oracle.lo, 0.0) + max(estimate.value - oracle.hi, 0.0)
 
 
@@ -141,4 +147,5 @@ def choose_columns(rows: Sequence[Row], requested: Sequence[str] = ()) -> list[s
 
 def estimate_present(rows: Sequence[Row], column: str) -> MeanEstimate:
     """Estimate the mean of a column over the rows that have it."""
+    # a row of an earlier command may lack what a later one measured
     return estimate_column([row for row in rows if row.get(column) is not None], column)

@@ -1,6 +1,6 @@
 """Tables of unlearning methods: a row a method with means over originals, the oracle first and the original last."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ def sort_methods(groups: Groups) -> list[MethodKey]:
 
     def rank(key: MethodKey) -> tuple[int, float, MethodKey]:
         place = {ORACLE: 0, ORIGINAL: 2}.get(key[0], 1)
+        # a trial of a class has no ToW on some splits
         has_tow = all("tow_test" in row for row in groups[key])
         tow = estimate_present(groups[key], "tow_test").value if has_tow else np.nan
         return place, -float(np.nan_to_num(tow, nan=-np.inf)), key
@@ -51,8 +52,10 @@ def build_method_table(
     """Build the table of some methods on one forget set; headings are those of the second and third part of the key."""
     rows_of_all = [row for rows in groups.values() for row in rows]
     columns = [describe_measure(column, descriptions) for column in choose_columns(rows_of_all, requested)]
+    # a column that is empty for all methods is left out
     used = [place for place in (1, 2) if any(key[place] for key in groups)]
     oracle = next((rows for key, rows in groups.items() if key[0] == ORACLE), [])
+    # the band is of the same forget set and originals as the methods
     bands = {words.column: estimate_present(oracle, words.column) if oracle else None for words in columns}
     any_diverged = count_diverged(rows_of_all) > 0
     cells = []
@@ -96,8 +99,9 @@ def describe_methods(
         oracle, original = (
             next((entry for key, entry in entries.items() if key[0] == name), None) for name in (ORACLE, ORIGINAL)
         )
+        # oracle and original are lines in a figure, not methods
         methods = [
-            {"name": " ".join(filter(None, (key[0], key[1], CHOICES.get(key[2], key[2])))), **entry}
+            {"name": name_in_figure(key, entries), **entry}
             for key, entry in entries.items()
             if key[0] not in {ORACLE, ORIGINAL} and entry["value"] is not None
         ]
@@ -114,6 +118,14 @@ def describe_methods(
                 "methods": methods,
             })
     return described
+
+
+def name_in_figure(key: MethodKey, keys: Iterable[MethodKey]) -> str:
+    """Name a method in a figure by those parts of its key in which the methods differ."""
+    methods = [each for each in keys if each[0] not in {ORACLE, ORIGINAL}]
+    differing = [len({each[place] for each in methods}) > 1 for place in range(3)]
+    choice = f"by {CHOICES.get(key[2], key[2])}" if key[2] else ""
+    return " ".join(filter(None, (key[0], differing[1] * key[1], differing[2] * choice)))
 
 
 def describe_estimate(rows: Sequence[Row], words: MeasureWords) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from memscore.store.remote import StoreUnavailable
+from memscore.visible_text import escape_controls
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +35,7 @@ def read_or_omit(
     except StoreUnavailable:
         raise
     except (OSError, ValueError) as error:
-        omissions.append(Omission(what=what, reason=" ".join(str(error).split())))
+        omissions.append(Omission(what=what, reason=escape_controls(" ".join(str(error).split()))))
     except (LookupError, TypeError, AttributeError) as error:
         # the records of audits, comparisons and sweeps have entries that each version may add
         reason = f"its record is not as this version writes it ({type(error).__name__}: {error}); make it again"

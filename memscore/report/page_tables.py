@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from memscore.statistics.intervals import Interval
 from memscore.tables.numbers import format_number
 from memscore.units import format_count
+from memscore.visible_text import escape_controls
 
 Format = Callable[[float], str]
 
@@ -63,7 +64,8 @@ class PageTable:
 
 def make_text(text: str | None, *, level: str = "", about: str = "") -> Cell:
     """Make a cell of words; a dash where there are none."""
-    return Cell(text=text or "-", value=text, level=level, about=about)
+    # a mark of direction or a line break in an id would change the text around it
+    return Cell(text=escape_controls(text or "-"), value=text, level=level, about=about)
 
 
 def make_number(
@@ -109,6 +111,7 @@ def read_interval(
         numbers = (interval["value"], interval.get("lo"), interval.get("hi"))
     else:
         numbers = interval
+    # JSON has null and memory NaN for what is undefined
     value, lo, hi = (None if number is None or math.isnan(number) else float(number) for number in numbers)
     return value, lo, hi
 

@@ -25,16 +25,17 @@ LEAD = (
 BEGINNING, ENDING = "fidelity_", ".json"
 
 
-def build_proxies(store: Store, ids: Mapping[str, str], omissions: list[Omission]) -> Part | None:
-    """Build the section of proxies from stored comparisons; None where none was made. `ids`: score -> column's id."""
+def build_proxies(store: Store, columns: Mapping[str, Mapping[str, Any]], omissions: list[Omission]) -> Part | None:
+    """Build the section of proxies from stored comparisons; None where none was made. `columns`: by score."""
     names = [name for name in store.folder.names("reports") if name.startswith(BEGINNING) and name.endswith(ENDING)]
     groups: list[PartGroup] = []
     meta: dict[str, Any] = {}
     for name in names:
         what = f"the comparison of scores {name.removesuffix(ENDING)}"
-        built = read_or_omit(what, omissions, build_comparison, store, name, ids)
+        built = read_or_omit(what, omissions, build_comparison, store, name, columns)
         if built:
             groups.append(built[0])
+            # figures show one arm, tables all
             meta = meta or built[1]
     if not groups:
         reason = f"scores were not compared; run `python -m memscore.fidelity {store.folder.display_name}`"
@@ -43,7 +44,9 @@ def build_proxies(store: Store, ids: Mapping[str, str], omissions: list[Omission
     return Part(id="proxies", title="Proxies", lead=LEAD, groups=groups, meta=meta)
 
 
-def build_comparison(store: Store, name: str, ids: Mapping[str, str]) -> tuple[PartGroup, dict[str, Any]]:
+def build_comparison(
+    store: Store, name: str, columns: Mapping[str, Mapping[str, Any]]
+) -> tuple[PartGroup, dict[str, Any]]:
     """Build the tables of one comparison, and what its figures are drawn from."""
     record = read_record(store.folder, f"reports/{name}")
     suffix, fidelity = record["suffix"], record["standings"]
@@ -62,10 +65,10 @@ def build_comparison(store: Store, name: str, ids: Mapping[str, str]) -> tuple[P
     meta = {
         "proxies": [
             {
-                "id": ids.get(row["score"]),
+                "id": find_id(columns, row["score"]),
                 "name": row["score"],
                 "title": describe_score(split_score_name(row["score"])[0]).title,
-                "direction": 0,
+                "direction": columns.get(row["score"], {}).get("direction", 0),
                 "rho": row["spearman"],
                 "seconds": row["seconds"],
                 "models": 1,
@@ -74,10 +77,18 @@ def build_comparison(store: Store, name: str, ids: Mapping[str, str]) -> tuple[P
             for row in fidelity["rows"]
             if not row["shares_models"]
         ],
-        "proxy_target": {"title": describe_score(split_score_name(reference)[0]).title, "id": ids.get(reference)},
-        "lorenz": [ids[name] for name in record.get("gini") or {} if name in ids],
+        "proxy_target": {
+            "title": describe_score(split_score_name(reference)[0]).title,
+            "id": find_id(columns, reference),
+        },
+        "lorenz": [columns[name]["id"] for name in record.get("gini") or {} if name in columns],
     }
     return PartGroup(title=f"Arm {suffix}", lines=lines, tables=[table for table in tables if table.rows]), meta
+
+
+def find_id(columns: Mapping[str, Mapping[str, Any]], score: str) -> str | None:
+    """Find the id of a score's column in the page; None where the page does not have it."""
+    return str(columns[score]["id"]) if score in columns else None
 
 
 def build_proxy_table(suffix: str, fidelity: Mapping[str, Any]) -> PageTable:

@@ -45,6 +45,7 @@ def build_scores(examples: Examples, summary: Mapping[str, Any] | None) -> Part 
         stem = split_score_name(name)[0]
         metadata = decode_metadata(examples.table.schema.field(name))
         values = examples.read(name)
+        # undefined values count nowhere but in the number of the defined
         values = values[~np.isnan(values)]
         reliability = reliabilities.get(name, {})
         words = describe_score(stem)

@@ -22,6 +22,7 @@ ORACLE, ORIGINAL = "oracle", "original"
 def read_rows(store: Store, path: str) -> list[Row]:
     """Read the rows of a sweep or an experiment; a number that is null is NaN."""
     table = store.read_table(path)
+    # a column without any value has no type in the file
     numbers = {field.name for field in table.schema if pa.types.is_floating(field.type) or pa.types.is_null(field.type)}
     return [
         {name: math.nan if value is None and name in numbers else value for name, value in row.items()}

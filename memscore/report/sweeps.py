@@ -36,6 +36,7 @@ def build_sweeps(
     methods: list[dict[str, Any]] = []
     searches: list[dict[str, Any]] = []
     used: set[str] = set()
+    # what was tried for parameters is no trial of its own
     attempts = read_attempts(store, omissions)
     used |= {trial for _, attempt in attempts for trial in attempt["trials"]}
     for name in store.folder.folders(FOLDER):
@@ -71,11 +72,13 @@ def build_sweep(
 ) -> PartGroup:
     """Build the tables of one sweep: methods, choices, regret."""
     judged = [row for row in rows if row["role"] == "judged"]
+    # sweeps of earlier versions had one tuning
     tuned = record.get("tunings") or ([record["tuned_on"]] if record.get("tuned_on") else [])
     place = record.get("judged_on", {}).get("forget_set", "")
     lines = [f"Judged on {place}; parameters chosen on {', '.join(each['forget_set'] for each in tuned) or 'nothing'}."]
     lines += [str(note) for note in record.get("notes") or []]
     warnings = [Warned("error", str(line)) for line in record["failed"]]
+    # null where fewer than three originals leave nothing to compare
     second = record.get("second_oracle") or {}
     if second.get("tells_apart") is False:
         text = (
@@ -203,9 +206,11 @@ def describe_searches(
     tuning = {str(row["trial"]): row for row in rows if row["role"] == "tuning"}
     by_search: dict[str, list[tuple[Row, dict[str, Any]]]] = {}
     for search, attempt in attempts:
+        # a configuration belongs to the sweep that has its trials
         found = next((tuning[trial] for trial in attempt["trials"] if trial in tuning), None)
         if found is not None and attempt["values"]:
             by_search.setdefault(search, []).append((found, attempt))
+    # parameters are compared as they are printed, since files round no number
     chosen = {
         (step["algorithm"], format_step(step)): CHOSEN_BY.get(each["select"], each["select"])
         for each in record["chosen"]
@@ -222,6 +227,7 @@ def describe_search(
 ) -> dict[str, Any]:
     """Describe one search for the page's script."""
     first = found[0][0]
+    # a refined search may add a parameter later
     parameters = list(dict.fromkeys(key for _, attempt in found for key in attempt["values"]))
     numbers = {
         key: [float(attempt["values"][key]) for _, attempt in found if is_number(attempt["values"].get(key))]

@@ -23,6 +23,7 @@ def write_tables(folder: str, tables: Sequence[PageTable]) -> int:
     except OSError as error:
         raise OSError(f"cannot make --tables {folder}: {error.strerror}; name a folder that can be made") from error
     for table in tables:
+        # names of audits come from a user's file names
         stem = re.sub(r"[^\w.-]+", "-", table.name)
         replace_file(place / f"{stem}.csv", format_csv(table).encode())
         replace_file(place / f"{stem}.md", format_markdown(table).encode())
@@ -32,6 +33,7 @@ def write_tables(folder: str, tables: Sequence[PageTable]) -> int:
 def format_csv(table: PageTable) -> str:
     """Format a table as CSV: numbers in full, undefined ones empty, NAME_lo and NAME_hi where there are intervals."""
     places = range(len(table.columns))
+    # all rows of a column have the same fields, also those without an interval
     with_ends = {place for place in places if any(row[place].lo is not None for row in table.rows)}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

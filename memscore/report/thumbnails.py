@@ -34,20 +34,21 @@ def choose_extremes(values: np.ndarray, count: int) -> np.ndarray:
     >>> choose_extremes(np.array([0.1, 0.9, 0.5, np.nan]), 2).tolist()
     [0, 1]
     """
-    defined = np.flatnonzero(~np.isnan(values))
-    order = np.concatenate([defined[np.argsort(-values[defined], kind="stable")], np.flatnonzero(np.isnan(values))])
     if count >= len(values):
         return np.arange(len(values))
-    n_lowest = count // 2
+    defined = np.flatnonzero(~np.isnan(values))
+    order = np.concatenate([defined[np.argsort(-values[defined], kind="stable")], np.flatnonzero(np.isnan(values))])
+    # the lowest are the last that are defined; where nothing is, the last of all
     last = len(defined) or len(order)
-    lowest = order[max(last - n_lowest, 0) : last]
-    highest = [row for row in order if row not in set(lowest.tolist())][: count - len(lowest)]
-    return np.sort(np.concatenate([highest, lowest]).astype(np.int64))
+    lowest = order[max(last - count // 2, 0) : last]
+    others = order[~np.isin(order, lowest)]
+    return np.sort(np.concatenate([others[: count - len(lowest)], lowest]))
 
 
 def compute_size(shape: Sequence[int]) -> dict[str, int]:
     """Compute width, height and channels of a thumbnail from an image's channels, height and width."""
     channels, height, width = shape
+    # small images are not enlarged: the page draws them larger
     scale = min(1.0, MAX_SIDE / max(height, width))
     return {"w": max(round(width * scale), 1), "h": max(round(height * scale), 1), "c": channels}
 
@@ -66,6 +67,7 @@ def encode_sprite(images: np.ndarray, columns: int) -> bytes:
     """Draw images in a grid as one PNG, each as large as a thumbnail is."""
     size = compute_size(images.shape[1:])
     height, width = size["h"], size["w"]
+    # the last row may be shorter, and is black there
     pixels = to_pixels(images)
     n_rows = -(-len(pixels) // columns)
     grid = np.zeros((n_rows * height, columns * width, *pixels.shape[3:]), np.uint8)
@@ -86,5 +88,5 @@ def to_pixels(images: np.ndarray) -> np.ndarray:
 def encode_png(pixels: np.ndarray) -> bytes:
     """Encode grey [H, W] or colour [H, W, 3] pixels as PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="png", optimize=True)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="png")
     return buffer.getvalue()

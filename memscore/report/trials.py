@@ -49,6 +49,7 @@ def collect_trials(store: Store, skipped: set[str], omissions: list[Omission]) -
 def group_by_set(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Group rows by their forget set, in their order by its name."""
     sets: dict[str, list[Row]] = {}
+    # the hash tells sets of one name apart, as another draw
     for row in sorted(rows, key=lambda row: (str(row["forget_set"]), str(row["forget_sha256"]))):
         sets.setdefault(str(row["forget_sha256"]), []).append(row)
     return sets
@@ -59,6 +60,7 @@ def group_methods(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
     groups: dict[tuple[str, str, str], dict[int, Row]] = {}
     for row in rows:
         is_reference = row["algorithm"] in {ORACLE, ORIGINAL}
+        # an oracle has no parameters, and its config is empty
         key = (name_method(row), "" if is_reference else format_parameters(row), "")
         groups.setdefault(key, {})[int(row["index"])] = row
     return {key: [by_index[index] for index in sorted(by_index)] for key, by_index in groups.items()}
@@ -78,6 +80,7 @@ def build_trial_groups(
     groups, drawn = [], []
     for number, (digest, of_set) in enumerate(group_by_set(rows).items()):
         methods = group_methods(of_set)
+        # core columns beyond the usual ones would make every table too wide
         requested = [
             column
             for column in dict.fromkeys(name for row in of_set for name in row)
@@ -129,6 +132,7 @@ def add_models(
             after = read_or_omit(what, omissions, average_predictions, store, stored, n)
             if after is None:
                 continue
+            # originals and oracles are those of the forget set, shared by its methods
             if references is None:
                 references = add_references(columns, store, of_set, forget_set, n, omissions)
             first = of_method[0]
@@ -197,6 +201,7 @@ def average_outputs(store: Store, keys: Sequence[str], labels: np.ndarray) -> tu
     probabilities, right = np.zeros(n), np.zeros(n)
     for key in stored:
         logits = np.asarray(store.read_logits(key)[:n], np.float64)
+        # the largest logit is taken off, so that no power overflows
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities += shifted[np.arange(n), labels] / shifted.sum(axis=1)
         right += logits.argmax(axis=1) == labels

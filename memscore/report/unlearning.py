@@ -24,6 +24,7 @@ def build_unlearning(store: Store, columns: Columns, n: int, omissions: list[Omi
     if not store.folder.names("trials"):
         return None
     descriptions = read_descriptions(store, omissions)
+    # first what answers a question of a paper, last single trials
     experiments, drawn, in_experiments = build_experiments(store, descriptions, omissions)
     sweeps, drawn_sweeps, in_sweeps = build_sweeps(store, descriptions, omissions)
     rows = collect_trials(store, in_experiments | in_sweeps, omissions)
@@ -31,6 +32,7 @@ def build_unlearning(store: Store, columns: Columns, n: int, omissions: list[Omi
     trials, drawn_trials = built or ([], [])
     models = read_or_omit("answers of models", omissions, add_models, columns, store, rows, n, omissions)
     read_or_omit("left-out answers", omissions, add_left_out_answers, columns, store, n)
+    # its rows are of other training data, so they do not go with these examples
     for place in store.scenarios():
         reason = f"it is in the store {place}, whose training data were changed; report on {place} itself"
         omissions.append(Omission(what="unlearning of changed data", reason=reason, is_fault=False))

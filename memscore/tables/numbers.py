@@ -8,6 +8,9 @@ import numpy as np
 from memscore.statistics.intervals import Interval
 from memscore.statistics.roc import RateAtFpr, TargetMean
 
+MIN_MEMBER_ACCURACY = 0.95
+"""Accuracy on members below which memorization means little."""
+
 
 def format_number(value: float | None) -> str:
     """Format three digits, or a dash where undefined: null in a file, NaN in memory."""
