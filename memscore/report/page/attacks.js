@@ -103,20 +103,22 @@ function getFpr(threshold) {
 }
 
 /**
+ * What a flag is worth at any prior. The precision that is stored for one prior is turned to its likelihood ratio
+ * TPR / FPR, of which the precision at every prior is a rising function; its interval goes the same way.
  * @param {Threshold} threshold
  * @param {number} prior
- * @returns {{value: number, lo: number | null, hi: number | null}} with the ends of both intervals that count against
- *   and for the attack
+ * @returns {{value: number, lo: number | null, hi: number | null}}
  */
 function rateThreshold(threshold, prior) {
-  const { tpr, tpr_lo: lo, tpr_hi: hi, realized_lo: low, realized_hi: high } = threshold;
-  const fpr = getFpr(threshold);
-  const known = (/** @type {number | null | undefined} */ value) => value !== null && value !== undefined;
-  return {
-    value: computePrecision(prior, tpr, fpr),
-    lo: known(lo) ? computePrecision(prior, Number(lo), known(high) ? Number(high) : fpr) : null,
-    hi: known(hi) ? computePrecision(prior, Number(hi), known(low) ? Number(low) : fpr) : null,
+  const { precision } = threshold;
+  const turn = (/** @type {number | null | undefined} */ share) => {
+    if (!precision || share === null || share === undefined) return null;
+    if (share >= 1) return 1;
+    const ratio = (share / (1 - share)) * ((1 - precision.prior) / precision.prior);
+    return computePrecision(prior, ratio, 1);
   };
+  return { value: computePrecision(prior, threshold.tpr, getFpr(threshold)), lo: turn(precision && precision.lo),
+    hi: turn(precision && precision.hi) };
 }
 
 /**

@@ -8,7 +8,8 @@
  * @typedef {{id: string, rows: number[], cols: number, file?: string}} Sprite
  * @typedef {{value: number, lo?: number | null, hi?: number | null}} Estimate
  * @typedef {{fpr: number, threshold?: number | null, realized_fpr?: number | null, realized_lo?: number | null,
- *   realized_hi?: number | null, tpr: number, tpr_lo?: number | null, tpr_hi?: number | null}} Threshold
+ *   realized_hi?: number | null, tpr: number, tpr_lo?: number | null, tpr_hi?: number | null,
+ *   precision?: {prior: number, value: number | null, lo?: number | null, hi?: number | null} | null}} Threshold
  * @typedef {{name: string, title: string, about?: string, trusted?: boolean,
  *   roc?: {fpr: number[], tpr: number[], lo?: number[] | null, hi?: number[] | null} | null,
  *   auc?: Estimate | null, thresholds?: Threshold[]}} Attack

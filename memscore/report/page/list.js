@@ -228,13 +228,13 @@ function moveInGallery(event) {
   event.preventDefault();
 }
 
-/** @returns {Column[]} the columns of the table: id, class and what goes with it, and the scores that are shown */
+/** @returns {Column[]} the columns of the table: id, class, the score it is sorted by, the scores shown, other names */
 function listTableColumns() {
-  const first = META.columns.filter((column) => column.role === "id" || isCoded(column));
-  const shown = [...histograms.values()].map(({ column }) => column);
+  const first = META.columns.filter((column) => column.role === "id" || column.role === "class");
+  const others = META.columns.filter((column) => isCoded(column) && column.role !== "class");
   const sorted = COLUMNS.get(listed.sort);
-  if (sorted && !first.includes(sorted) && !shown.includes(sorted)) shown.unshift(sorted);
-  return [...first, ...shown];
+  const shown = [...histograms.values()].map(({ column }) => column).filter((column) => column !== sorted);
+  return [...first, ...(sorted && SCORES.includes(sorted) ? [sorted] : []), ...shown, ...others];
 }
 
 /** Draw the head of the table, and make room for the rows of this page. */

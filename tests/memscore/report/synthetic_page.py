@@ -199,6 +199,7 @@ def make_attack(name: str, title: str, power: float) -> dict[str, Any]:
                 "tpr": rate ** (1 - power),
                 "tpr_lo": 0.9 * rate ** (1 - power),
                 "tpr_hi": min(1, 1.1 * rate ** (1 - power)),
+                "precision": {"prior": 0.1, "value": 0.5, "lo": 0.4, "hi": 0.6},
             }
             for rate in rates
         ],

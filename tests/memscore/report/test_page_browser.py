@@ -499,6 +499,10 @@ def test_the_prior_sets_what_a_flag_is_worth(synthetic, open_page):
     assert read() == pytest.approx(expect(0.02))
     row = page.locator("[data-plots=attacks] .thresholds tbody tr").first.inner_text()
     assert f"{100 * expect(0.02)[0]:.1f}\N{NO-BREAK SPACE}%" in row
+    # the ends are stored for a prior of 10 %: the odds of being a member are then 1 / 9, and here 1 / 49
+    odds = [stored / (1 - stored) * 9 / 49 for stored in (0.4, 0.6)]
+    ends = [f"{100 * each / (1 + each):.1f}\N{NO-BREAK SPACE}%" for each in odds]
+    assert f"[{ends[0]}, {ends[1]}]" in row
 
 
 def test_figures_are_drawn_and_a_phone_has_no_overflow(synthetic, open_page):
