@@ -106,6 +106,7 @@ def build_roc_table(bands: Mapping[str, RocBand]) -> pa.Table:
     columns: dict[str, np.ndarray] = {
         "attack": np.repeat(np.array(list(bands), dtype=np.str_), [len(band.fpr) for band in bands.values()])
     }
+    # NaN of an attack without an area becomes null
     for column, name in {"fpr": "fpr", "tpr": "mean", "lo": "lo", "hi": "hi"}.items():
         columns[column] = np.concatenate([getattr(band, name) for band in bands.values()])
     return to_table(columns, {})

@@ -81,6 +81,7 @@ def read_curves(store: Store, suffix: str, omissions: list[Omission]) -> dict[st
 
 def to_json(values: np.ndarray) -> list[float | None]:
     """Turn numbers into a list, null where undefined, with the digits that a figure needs."""
+    # six digits draw the same curve with half of the bytes
     return [None if math.isnan(value) else float(f"{value:.6g}") for value in values.tolist()]
 
 
@@ -153,6 +154,7 @@ def build_attack_table(arm: Mapping[str, Any]) -> PageTable:
 def build_threshold_table(arm: Mapping[str, Any]) -> PageTable:
     """Build the table of thresholds, with the rates that they have on other target models, and the precision."""
     precision = tuple(f"{prior:g}" for prior in PRIORS)
+    # PPV at the priors of the summary, which a reader compares with the slider above
     columns = (
         TableColumn("attack", "Attack", is_number=False),
         TableColumn("fpr", "Requested FPR", "false positive rate for which the threshold was set on target models"),

@@ -112,6 +112,7 @@ def trace_roc(table: pa.Table | None) -> dict[str, list[float | None]] | None:
     scores, member = (np.asarray(table[name].to_numpy(zero_copy_only=False)) for name in ("lira", "member"))
     # an example that every shadow model held has no evidence
     defined = ~np.isnan(scores.astype(float))
+    # on the log axis of the bank's own curves
     fpr = np.geomspace(LOWEST_FPR, 1, CURVE_POINTS)
     tpr = count_roc(scores[defined].astype(float), member[defined].astype(bool)).compute_tprs(fpr)
     return {"fpr": to_json(fpr), "tpr": to_json(tpr), "lo": [], "hi": []}

@@ -59,6 +59,7 @@ def write_files(files: PageFiles, html: str, beside: Mapping[str, bytes]) -> int
             replace_file(files.folder / name, content)
     elif files.folder.is_dir() and not any(files.folder.iterdir()):
         files.folder.rmdir()
+    # last, so that a page never names images that are not there yet
     content = html.encode()
     replace_file(files.page, content)
     return len(content)

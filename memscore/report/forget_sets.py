@@ -4,6 +4,7 @@ A store has no list of forget sets. An oracle has learning events of the example
 others are its forget set; the hash of their rows is that of the rows of trials on this set.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,9 @@ def find_forget_sets(store: Store, n: int) -> dict[str, ForgetSet]:
     return sets
 
 
-def count_left_out_answers(store: Store, sets: dict[str, ForgetSet], n: int, n_classes: int) -> dict[str, Any] | None:
+def count_left_out_answers(
+    store: Store, sets: Mapping[str, ForgetSet], n: int, n_classes: int
+) -> dict[str, Any] | None:
     """Count what oracles answer on the examples that they were not trained on.
 
     Returns the most frequent answer of each example, NO_CLASS without an oracle, its share of the oracles, and the

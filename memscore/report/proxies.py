@@ -161,6 +161,7 @@ def build_skew_table(suffix: str, gini: Mapping[str, Any]) -> PageTable:
 
 def build_loss_table(suffix: str, signals: Mapping[str, Any]) -> PageTable:
     """Build the table of a risk by tenths of the loss of the originals."""
+    # tenths by loss: where attacks succeed although the loss is small, the loss is no guard
     columns = (
         TableColumn("tenth", "Tenth", "of the examples, the lowest loss of the originals first"),
         TableColumn("loss", "Loss", is_number=False),

@@ -26,6 +26,7 @@ def draw_rebuilt(store: Store, n: int) -> RebuiltImages | None:
     receipt = store.read_receipt(FIRST_ORIGINAL) if inversions else None
     if not receipt or "key" not in receipt:
         return None
+    # one kind is enough on a page: of the model that was trained on all, else of the half with the example
     columns = read_rebuilt_images(store, [str(receipt["key"])], inversions)
     kind = next((kind for kind in KINDS if kind in columns), None)
     if kind is None:

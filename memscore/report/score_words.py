@@ -92,6 +92,7 @@ def describe_score(stem: str) -> ScoreWords:
     """Return what a page calls a score, by its stem; of one without an entry the name with spaces."""
     if stem in WORDS:
         return WORDS[stem]
+    # the longer beginnings stand first in the table, so that events_ alone does not take them
     for beginning, ending in BEGINNINGS.items():
         if stem.startswith(beginning):
             words = WORDS.get(stem.removeprefix(beginning))

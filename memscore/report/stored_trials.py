@@ -42,6 +42,7 @@ def read_trial_rows(store: Store, names: Sequence[str], omissions: list[Omission
 
 def list_readable_trials(store: Store, skipped: set[str], omissions: list[Omission]) -> list[str]:
     """List the trials that are no part of a sweep or an experiment; of very many only the first."""
+    # a sweep of thousands of trials has its rows in one file, which is read instead
     names = [name for name in list_trials(store) if name not in skipped]
     if len(names) > MAX_TRIALS:
         reason = f"the page reads {format_count(MAX_TRIALS)}; sweeps and experiments have tables of their own"

@@ -233,6 +233,7 @@ def describe_search(
         key: [float(attempt["values"][key]) for _, attempt in found if is_number(attempt["values"].get(key))]
         for key in parameters
     }
+    # a sequence is tuned step by step, each on what the steps before left
     step = f", step {first['level']}" if first["levels"] > 1 else ""
     return {
         "id": f"{name}-{search[:8]}",

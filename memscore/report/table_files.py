@@ -53,6 +53,7 @@ def format_value(value: object) -> object:
     """Format a value of a CSV file: undefined is empty, and no text is a formula."""
     if value is None:
         return ""
+    # an id such as =1+1 is text, and spreadsheets take an apostrophe for that
     if isinstance(value, str) and value.startswith(FORMULA):
         return f"'{value}"
     return value

@@ -8,7 +8,7 @@ import numpy as np
 
 from memscore.analysis.trial_rows import Row
 from memscore.report.columns import Columns
-from memscore.report.forget_sets import find_forget_sets
+from memscore.report.forget_sets import ForgetSet
 from memscore.report.measures import FIRST
 from memscore.report.method_tables import build_method_table, describe_methods
 from memscore.report.omissions import Omission, read_or_omit
@@ -112,11 +112,15 @@ def shorten_parameters(methods: Mapping[tuple[str, str, str], list[Row]]) -> dic
 
 
 def add_models(
-    columns: Columns, store: Store, rows: Sequence[Row], n: int, omissions: list[Omission]
+    columns: Columns,
+    store: Store,
+    rows: Sequence[Row],
+    sets: Mapping[str, ForgetSet],
+    n: int,
+    omissions: list[Omission],
 ) -> list[dict[str, Any]]:
     """Add what models answer on every example before and after unlearning, means over originals, for the script."""
     described: list[dict[str, Any]] = []
-    sets = read_or_omit("the forget sets of trials", omissions, find_forget_sets, store, n) or {}
     left_out = 0
     for digest, of_set in group_by_set(rows).items():
         forget_set = sets.get(digest)
@@ -171,7 +175,7 @@ def to_probability(logit_confidence: np.ndarray) -> np.ndarray:
 
 
 def add_references(
-    columns: Columns, store: Store, rows: Sequence[Row], forget_set: Any, n: int, omissions: list[Omission]
+    columns: Columns, store: Store, rows: Sequence[Row], forget_set: ForgetSet | None, n: int, omissions: list[Omission]
 ) -> dict[str, str | None]:
     """Add the answers of the originals of some trials, and of the oracles of their forget set."""
     labels = np.asarray(store.examples()["label"].to_numpy(), np.int64)[:n]

@@ -1,10 +1,11 @@
 """The unlearning section of a page: experiments, sweeps and trials, each with the oracle beside every method."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from memscore.report.columns import NO_CLASS, Columns
 from memscore.report.experiments import build_experiments
-from memscore.report.forget_sets import count_left_out_answers, find_forget_sets
+from memscore.report.forget_sets import ForgetSet, count_left_out_answers, find_forget_sets
 from memscore.report.measures import read_descriptions
 from memscore.report.omissions import Omission, read_or_omit
 from memscore.report.parts import Part
@@ -30,8 +31,10 @@ def build_unlearning(store: Store, columns: Columns, n: int, omissions: list[Omi
     rows = collect_trials(store, in_experiments | in_sweeps, omissions)
     built = read_or_omit("trials", omissions, build_trial_groups, rows, descriptions)
     trials, drawn_trials = built or ([], [])
-    models = read_or_omit("answers of models", omissions, add_models, columns, store, rows, n, omissions)
-    read_or_omit("left-out answers", omissions, add_left_out_answers, columns, store, n)
+    # one reading of the oracles' events tells all forget sets
+    sets = read_or_omit("the forget sets of trials", omissions, find_forget_sets, store, n) or {}
+    models = read_or_omit("answers of models", omissions, add_models, columns, store, rows, sets, n, omissions)
+    read_or_omit("left-out answers", omissions, add_left_out_answers, columns, store, sets, n)
     # its rows are of other training data, so they do not go with these examples
     for place in store.scenarios():
         reason = f"it is in the store {place}, whose training data were changed; report on {place} itself"
@@ -45,9 +48,9 @@ def build_unlearning(store: Store, columns: Columns, n: int, omissions: list[Omi
     return Part(id="unlearning", title="Unlearning", lead=LEAD, groups=groups, meta=meta) if groups else None
 
 
-def add_left_out_answers(columns: Columns, store: Store, n: int) -> None:
+def add_left_out_answers(columns: Columns, store: Store, sets: Mapping[str, ForgetSet], n: int) -> None:
     """Add what oracles answer most on the examples that they were not trained on, and how many of them."""
-    counted = count_left_out_answers(store, find_forget_sets(store, n), n, store.manifest.n_classes)
+    counted = count_left_out_answers(store, sets, n, store.manifest.n_classes)
     if counted is None:
         return
     about = f"of {format_count(counted['oracles'], 'oracle')}, of those that were not trained on it"

@@ -17,9 +17,11 @@ from unlearn.measures.inputs import Measure
 
 def write_descriptions(store: Store, names: Iterable[str] = ()) -> None:
     """Store what the columns of all measures mean, those of the user's own among `names` too; others are kept."""
+    # a user's own measures of earlier commands stay: their functions may be gone
     columns = read_stored_descriptions(store)
     for measure in (MEASURES | get_measures(names)).values():
         columns |= describe_measure(measure)
+    # not over an equal one: stores are copied by the times of their files
     content = encode_record({"columns": columns})
     if not store.folder.exists(DESCRIPTIONS_PATH) or store.folder.read(DESCRIPTIONS_PATH) != content:
         store.folder.replace(DESCRIPTIONS_PATH, content)

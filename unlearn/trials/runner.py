@@ -94,6 +94,7 @@ def read_stored_row(store: Store, trial: TrialConfig) -> Row | None:
     row = read_trial(store, key)
     if row is None or (trial.save_model and read_cost(store, model_key(store, trial)) is None):
         return None
+    # a row of an earlier version: its model is trained once more, with the bits that it had
     if trial.save_predictions and row["status"] == "ok" and not has_predictions(store, key):
         return None
     # An equal forget set may be stored under another name: the row gets that of this trial.

@@ -9,7 +9,9 @@ import pytest
 
 from memscore import attack, bank, estimate, fidelity, influence
 from memscore.report.__main__ import main
+from memscore.store.json_records import read_record
 from memscore.store.store import Store
+from memscore.store.trial_files import has_predictions, list_trials, read_predictions, read_trial
 from tests.memscore.report.banks import copy_bank, make_sweep_and_experiment, write_page
 from unlearn import trial
 
@@ -146,6 +148,22 @@ def test_a_trials_models_are_beside_their_originals_and_oracles(filled, tmp_path
     answers = page.column("left_out_answer")
     assert (answers[shown["forget_rows"]] < 10).all()
     assert (np.delete(answers, shown["forget_rows"]) == 65_535).all()
+
+
+def test_a_trial_of_an_earlier_version_runs_again_for_its_predictions(filled, tmp_path):
+    store = copy_bank(filled, tmp_path)
+    [first, *others] = [name for name in list_trials(store) if has_predictions(store, name)]
+    assert len(others) == 1
+    before, predictions = read_trial(store, first), read_predictions(store, first)
+    store.folder.remove(f"trials/{first}-said.parquet")
+    store.folder.remove("trials/measures.json")
+    options = "--algorithm finetune --forget random --size 12 --seeds 2 --set epochs=1"
+    assert trial.main([store.folder.root, *options.split(), *SERIAL]) == 0
+    assert read_trial(store, first) == pytest.approx(before, nan_ok=True)
+    np.testing.assert_array_equal(read_predictions(store, first)["gap"], predictions["gap"])
+    columns = read_record(store.folder, "trials/measures.json")["columns"]
+    assert columns["tow"]["best"] == "max"
+    assert columns["tow"]["endings"] == ["_validation", "_test"]
 
 
 def test_an_audits_conclusion_and_numbers_are_the_stores(page, filled):
