@@ -8,6 +8,7 @@ let summaryTimer = 0;
 let waiting = false;
 let comparisonKey = "";
 let announced = "";
+let pointerIsDown = false;
 
 /** Draw everything in the next frame. */
 function refresh() {
@@ -37,9 +38,14 @@ function updateAll() {
     comparisonKey = key;
     updateComparison();
   }
-  clearTimeout(summaryTimer);
-  summaryTimer = setTimeout(updateSummary, 150);
+  updateSummarySoon();
   writeHashSoon();
+}
+
+/** Correlation and quantiles follow when the brush rests: they take longer than all that moves with it. */
+function updateSummarySoon() {
+  clearTimeout(summaryTimer);
+  summaryTimer = setTimeout(() => (pointerIsDown ? updateSummarySoon() : updateSummary()), 150);
 }
 
 /** Say how many examples are shown, and why; announce it when the brush rests. */
@@ -386,6 +392,10 @@ function start() {
   element("show-keys").addEventListener("click", () => /** @type {HTMLDialogElement} */ (element("keys")).showModal());
   element("keys-close").addEventListener("click", () => /** @type {HTMLDialogElement} */ (element("keys")).close());
   document.addEventListener("keydown", pressKey);
+  for (const [name, down] of /** @type {[string, boolean][]} */ ([["pointerdown", true], ["pointerup", false],
+    ["pointercancel", false]])) {
+    window.addEventListener(name, () => { pointerIsDown = down; }, true);
+  }
   // links within the page scroll, and leave the state in the address
   document.addEventListener("click", (event) => {
     const link = event.target instanceof Element ? event.target.closest('a[href^="#"]') : null;

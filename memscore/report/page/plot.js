@@ -18,8 +18,13 @@ const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3], [4, 2], [1, 2]];
 let pageColours = null;
 /** @type {Map<HTMLCanvasElement, Draw>} */
 const drawings = new Map();
+/** sizes on the page: to ask for one after a change lays out the page once more @type {Map<Element, DOMRectReadOnly>} */
+const sizes = new Map();
 const resized = new ResizeObserver((entries) => {
-  for (const entry of entries) if (entry.target instanceof HTMLCanvasElement) redraw(entry.target);
+  for (const entry of entries) {
+    sizes.set(entry.target, entry.contentRect);
+    if (entry.target instanceof HTMLCanvasElement) redraw(entry.target);
+  }
 });
 
 /** @returns {Colours} as the style sheet has them now */
@@ -58,14 +63,14 @@ function makeFigure(label, kind, draw) {
 /** @param {HTMLCanvasElement} canvas that is not on the page any more */
 function forgetFigure(canvas) {
   drawings.delete(canvas);
+  sizes.delete(canvas);
   resized.unobserve(canvas);
 }
 
 /** @param {HTMLCanvasElement} canvas */
 function redraw(canvas) {
   const draw = drawings.get(canvas);
-  const width = canvas.clientWidth;
-  const height = canvas.clientHeight;
+  const { width, height } = sizes.get(canvas) || { width: 0, height: 0 };
   const context = canvas.getContext("2d");
   if (!draw || !context || width === 0 || height === 0) return;
   const ratio = Math.max(window.devicePixelRatio || 1, 1);
