@@ -98,18 +98,21 @@ def describe_attack(
         "roc": curve,
         "auc": {"value": value, "lo": lo, "hi": hi},
         "thresholds": [
-            {
-                "fpr": each["fpr"],
-                "threshold": each["threshold"],
-                "realized_fpr": each["expected_fpr"][0],
-                "realized_lo": each["expected_fpr"][1],
-                "realized_hi": each["expected_fpr"][2],
-                "tpr": each["tpr"][0],
-                "tpr_lo": each["tpr"][1],
-                "tpr_hi": each["tpr"][2],
-            }
+            {"fpr": each["fpr"], "threshold": each["threshold"], **describe_rates(each)}
             for each in attack.get("thresholds", [])
         ],
+    }
+
+
+def describe_rates(rates: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe for the page's script what a threshold does; from the precision at one prior it computes all others."""
+    realized, tpr = rates["expected_fpr"], rates["tpr"]
+    prior = PRIORS[-1]
+    value, lo, hi = rates["precision_at_prior"][f"{prior:g}"]
+    return {
+        **dict(zip(("realized_fpr", "realized_lo", "realized_hi"), realized, strict=True)),
+        **dict(zip(("tpr", "tpr_lo", "tpr_hi"), tpr, strict=True)),
+        "precision": {"prior": prior, "value": value, "lo": lo, "hi": hi},
     }
 
 
@@ -191,6 +194,7 @@ def build_threshold_table(arm: Mapping[str, Any]) -> PageTable:
         columns=columns,
         rows=rows,
         notes=notes,
+        is_open=False,  # the figure above has the same at any prior
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from memscore.report.attacks import to_json
+from memscore.report.attacks import describe_rates, to_json
 from memscore.report.columns import Columns
 from memscore.report.omissions import Omission, read_or_omit
 from memscore.report.page_tables import (
@@ -121,14 +121,7 @@ def trace_roc(table: pa.Table | None) -> dict[str, list[float | None]] | None:
 def describe_thresholds(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Describe the thresholds of an audit for the page's script."""
     return [
-        {
-            "fpr": each["nominal_fpr"],
-            "threshold": each["threshold"],
-            "realized_fpr": each["expected"]["expected_fpr"][0],
-            "tpr": each["expected"]["tpr"][0],
-            "tpr_lo": each["expected"]["tpr"][1],
-            "tpr_hi": each["expected"]["tpr"][2],
-        }
+        {"fpr": each["nominal_fpr"], "threshold": each["threshold"], **describe_rates(each["expected"])}
         for each in record["decisions"]["thresholds"]
     ]
 

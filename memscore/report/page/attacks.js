@@ -68,12 +68,12 @@ function drawRoc(context, width, height, shown, all) {
     const place = all.indexOf(attack);
     if (!attack.roc) continue;
     const { fpr, tpr, lo, hi } = attack.roc;
-    const keep = [...fpr.keys()].filter((k) => fpr[k] > 0);
+    const keep = [...fpr.keys()].filter((k) => fpr[k] > 0 && tpr[k] !== null);
     const xs = keep.map((k) => x.map(fpr[k]));
     const rise = (/** @type {number[]} */ values) => keep.map((k) => y.map(Math.min(Math.max(values[k], lowest / 10), 1)));
     context.fillStyle = colours.series[place % 8];
     context.strokeStyle = colours.series[place % 8];
-    if (lo && hi) {
+    if (lo && hi && lo.length && hi.length) {
       context.globalAlpha = 0.16;
       drawBand(context, xs, rise(lo), rise(hi));
       context.globalAlpha = 1;
@@ -192,7 +192,7 @@ function makeThresholdRow(attack, threshold, k) {
   make("td", { class: "num" }, formatPercent(threshold.realized_fpr),
     interval(threshold.realized_lo, threshold.realized_hi)),
   make("td", { class: "num" }, formatPercent(threshold.tpr), interval(threshold.tpr_lo, threshold.tpr_hi)),
-  make("td", { class: "num strong", "data-ppv": rated.value }, Number.isNaN(rated.value) ? "nothing flagged"
+  make("td", { class: "num strong", "data-ppv": rated.value, "data-lo": rated.lo, "data-hi": rated.hi }, Number.isNaN(rated.value) ? "nothing flagged"
     : formatPercent(rated.value), interval(rated.lo, rated.hi)));
 }
 

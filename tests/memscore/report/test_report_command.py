@@ -370,3 +370,27 @@ def test_a_page_is_written_over_an_earlier_one_and_named_after_the_store(importe
     assert main([str(imported)]) == 0
     assert main([str(imported)]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["bank.html"]
+
+
+def test_a_browser_shows_the_stores_precision_at_each_of_its_priors(filled, tmp_path, open_page):
+    """The page computes it for any prior from what is stored of one."""
+    path = tmp_path / "bank.html"
+    assert main([str(filled), "--out", str(path)]) == 0
+    browsed = open_page(path)
+    [arm] = json.loads((filled / "reports/summary.json").read_text())["arms"]
+    thresholds = [each for attack in arm["attacks"].values() for each in attack.get("thresholds", [])]
+    [audit_path] = (filled / "reports").glob("audit-*.json")
+    audited = [each["expected"] for each in json.loads(audit_path.read_text())["decisions"]["thresholds"]]
+    known = 0
+    for place, stored in (("attacks", thresholds), ("audits", audited)):
+        for prior in ("0.01", "0.1", "0.5"):
+            browsed.evaluate(f"setPrior({prior})")
+            cells = browsed.locator(f"[data-plots={place}] [data-ppv]")
+            assert cells.count() == len(stored) > 0
+            for cell, each in zip(cells.all(), stored, strict=True):
+                shown = [cell.get_attribute(f"data-{key}") for key in ("ppv", "lo", "hi")]
+                for text, value in zip(shown, each["precision_at_prior"][prior], strict=True):
+                    if value is not None:
+                        assert float(text) == pytest.approx(value, rel=1e-6)
+                        known += 1
+    assert known > 20
