@@ -14,6 +14,7 @@ from memscore.report.measures import (
     estimate_present,
     make_measure_cell,
 )
+from memscore.report.method_words import name_method_in_words, name_variant_in_words
 from memscore.report.page_tables import PageTable, TableColumn, make_count, make_text
 from memscore.report.stored_trials import ORACLE, ORIGINAL
 
@@ -125,7 +126,8 @@ def name_in_figure(key: MethodKey, keys: Iterable[MethodKey]) -> str:
     methods = [each for each in keys if each[0] not in {ORACLE, ORIGINAL}]
     differing = [len({each[place] for each in methods}) > 1 for place in range(3)]
     choice = f"by {CHOICES.get(key[2], key[2])}" if key[2] else ""
-    return " ".join(filter(None, (key[0], differing[1] * key[1], differing[2] * choice)))
+    variant = name_variant_in_words(key[1])
+    return ", ".join(filter(None, (name_method_in_words(key[0]), differing[1] * variant, differing[2] * choice)))
 
 
 def describe_estimate(rows: Sequence[Row], words: MeasureWords) -> dict[str, Any]:

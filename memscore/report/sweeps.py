@@ -5,6 +5,7 @@ from typing import Any
 
 from memscore.analysis.trial_rows import Row
 from memscore.report.method_tables import build_method_table, describe_methods
+from memscore.report.method_words import name_method_in_words, name_variant_in_words
 from memscore.report.omissions import Omission, read_or_omit
 from memscore.report.page_tables import PageTable, TableColumn, make_count, make_interval, make_number, make_text
 from memscore.report.parts import PartGroup, Warned
@@ -237,7 +238,8 @@ def describe_search(
     step = f", step {first['level']}" if first["levels"] > 1 else ""
     return {
         "id": f"{name}-{search[:8]}",
-        "title": f"{name_method(first)}, {first['variant']}{step}",
+        "title": f"{name_method_in_words(name_method(first))}, {name_variant_in_words(str(first['variant']))}{step}, "
+        f"search {search[:8]}",
         "about": f"{format_count(len(found), 'configuration')} of sweep {name}, judged on {first['forget_set']}.",
         "objective": {"title": "ToW in tuning", "direction": 1},
         "parameters": [

@@ -11,6 +11,7 @@ from memscore.report.columns import Columns
 from memscore.report.forget_sets import ForgetSet
 from memscore.report.measures import FIRST
 from memscore.report.method_tables import build_method_table, describe_methods
+from memscore.report.method_words import name_method_in_words
 from memscore.report.omissions import Omission, read_or_omit
 from memscore.report.parts import PartGroup
 from memscore.report.stored_trials import ORACLE, ORIGINAL, list_readable_trials, name_method, read_trial_rows
@@ -142,7 +143,7 @@ def add_models(
             first = of_method[0]
             described.append({
                 "id": f"{digest[:8]}-{number}",
-                "title": f"{key[0]}, {first['forget_set']}",
+                "title": f"{name_method_in_words(key[0])}, {first['forget_set']}",
                 "algorithm": key[0],
                 "params": key[1],
                 "forget_rows": [] if forget_set is None else forget_set.rows,

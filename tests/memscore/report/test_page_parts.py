@@ -10,6 +10,7 @@ from PIL import Image
 from memscore.report.columns import Columns
 from memscore.report.measures import describe_measure, make_measure_cell, measure_distance
 from memscore.report.method_tables import build_method_table, name_in_figure
+from memscore.report.method_words import METHOD_NAMES, name_method_in_words
 from memscore.report.omissions import read_or_omit
 from memscore.report.page_tables import PageTable, TableColumn, make_interval, make_number, make_text
 from memscore.report.score_words import WORDS, describe_score, split_score_name
@@ -19,6 +20,7 @@ from memscore.score_registry import SCORES
 from memscore.statistics.means import estimate_mean
 from memscore.store.parquet import CorruptFile
 from memscore.store.remote import StoreUnavailable
+from unlearn.algorithms import ALGORITHMS
 
 
 def test_a_cell_keeps_the_number_and_shows_a_dash_without_one():
@@ -118,7 +120,7 @@ def test_a_diverged_run_counts_0_in_tow_and_is_counted():
 
 def test_methods_are_named_by_what_tells_them_apart():
     keys = [("a", "rum", "oracle"), ("b", "rum", "blind"), ("oracle", "", "")]
-    assert [name_in_figure(key, keys) for key in keys[:2]] == ["a by the oracle", "b by no oracle"]
+    assert [name_in_figure(key, keys) for key in keys[:2]] == ["a, by the oracle", "b, by no oracle"]
 
 
 def test_every_score_has_words():
@@ -142,3 +144,8 @@ def test_what_cannot_be_read_is_an_omission_and_an_unreachable_store_an_error():
     assert [(each.what, each.reason[:12]) for each in omissions] == [("b", "x is damaged"), ("c", "its record i")]
     with pytest.raises(StoreUnavailable):
         read_or_omit("d", omissions, fail, StoreUnavailable("away"))
+
+
+def test_every_algorithm_has_a_name_in_words():
+    assert METHOD_NAMES.keys() == ALGORITHMS.keys()
+    assert name_method_in_words("mine:forget") == "mine:forget"
