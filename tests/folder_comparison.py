@@ -58,6 +58,8 @@ ADDED: tuple[str, ...] = (
     "*/rebuilt/*.parquet",
     "*/reports/inversion.png",
     "*/trials/*-population.json",
+    "*/trials/*-said.parquet",
+    "*/trials/measures.json",
     *(f"*/scores/inversion_{name}.parquet" for name in ("psnr_fitted", "ssim_fitted", "retrieval", "percentile")),
 )
 """Files that this tree writes on purpose and the earlier commits of tests/same_results.py do not. Their contents are
