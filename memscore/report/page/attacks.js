@@ -14,31 +14,87 @@ function makeAttackFigures(place, attacks) {
   const drawn = attacks.filter((attack) => attack.roc && attack.roc.fpr.length > 1);
   /** @type {Set<string>} */
   const hidden = new Set(drawn.slice(6).map((attack) => attack.name));
-  const canvas = makeFigure(`ROC curves of ${drawn.length} attacks, both axes logarithmic`, "square roc",
-    (context, width, height) => drawRoc(context, width, height, drawn.filter(({ name }) => !hidden.has(name)), drawn));
-  const legend = make("ul", { class: "legend checks" }, ...drawn.map((attack, k) => {
-    const swatch = make("span", { class: `swatch line${k % DASHES.length ? " dashed" : ""}`, "aria-hidden": "true" });
-    swatch.style.color = nameSeriesColour(k);
-    const box = /** @type {HTMLInputElement} */ (make("input", { type: "checkbox", onchange: () => {
-      if (box.checked) hidden.delete(attack.name);
-      else hidden.add(attack.name);
-      redraw(canvas);
-    } }));
-    box.checked = !hidden.has(attack.name);
-    return make("li", {}, make("label", { title: attack.about || attack.name }, box, swatch,
-      make("span", {}, attack.title), attack.auc ? make("span", { class: "muted num" },
-        `AUC ${formatEstimate(attack.auc)}`) : null));
-  }));
+  const canvas = makeFigure(
+    `ROC curves of ${drawn.length} attacks, both axes logarithmic`,
+    "square roc",
+    (context, width, height) =>
+      drawRoc(
+        context,
+        width,
+        height,
+        drawn.filter(({ name }) => !hidden.has(name)),
+        drawn,
+      ),
+  );
+  const legend = make(
+    "ul",
+    { class: "legend checks" },
+    ...drawn.map((attack, k) => {
+      const swatch = make("span", { class: `swatch line${k % DASHES.length ? " dashed" : ""}`, "aria-hidden": "true" });
+      swatch.style.color = nameSeriesColour(k);
+      const box = /** @type {HTMLInputElement} */ (
+        make("input", {
+          type: "checkbox",
+          onchange: () => {
+            if (box.checked) hidden.delete(attack.name);
+            else hidden.add(attack.name);
+            redraw(canvas);
+          },
+        })
+      );
+      box.checked = !hidden.has(attack.name);
+      return make(
+        "li",
+        {},
+        make(
+          "label",
+          { title: attack.about || attack.name },
+          box,
+          swatch,
+          make("span", {}, attack.title),
+          attack.auc ? make("span", { class: "muted num" }, `AUC ${formatEstimate(attack.auc)}`) : null,
+        ),
+      );
+    }),
+  );
   const rated = attacks.filter((attack) => attack.thresholds && attack.thresholds.length);
   const distrusted = attacks.filter((attack) => attack.trusted === false);
   if (distrusted.length) {
-    host.append(make("ul", { class: "warnings" }, ...distrusted.map((attack) => make("li", { class: "error" },
-      `${attack.title}: this audit is not trusted, for the reasons below; its numbers say little about the model.`))));
+    host.append(
+      make(
+        "ul",
+        { class: "warnings" },
+        ...distrusted.map((attack) =>
+          make(
+            "li",
+            { class: "error" },
+            `${attack.title}: this audit is not trusted, for the reasons below; its numbers say little about the model.`,
+          ),
+        ),
+      ),
+    );
   }
-  host.append(make("div", { class: drawn.length && rated.length ? "side-by-side attack" : "attack" },
-    drawn.length ? make("figure", {}, canvas, legend, make("figcaption", {}, "True positive rate at each false positive " +
-      "rate, with intervals where they are stored. The dashed diagonal is guessing.")) : null,
-    rated.length ? makePrecision(place, rated) : null));
+  host.append(
+    make(
+      "div",
+      { class: drawn.length && rated.length ? "side-by-side attack" : "attack" },
+      drawn.length
+        ? make(
+            "figure",
+            {},
+            canvas,
+            legend,
+            make(
+              "figcaption",
+              {},
+              "True positive rate at each false positive " +
+                "rate, with intervals where they are stored. The dashed diagonal is guessing.",
+            ),
+          )
+        : null,
+      rated.length ? makePrecision(place, rated) : null,
+    ),
+  );
 }
 
 /**
@@ -70,7 +126,8 @@ function drawRoc(context, width, height, shown, all) {
     const { fpr, tpr, lo, hi } = attack.roc;
     const keep = [...fpr.keys()].filter((k) => fpr[k] > 0 && tpr[k] !== null);
     const xs = keep.map((k) => x.map(fpr[k]));
-    const rise = (/** @type {number[]} */ values) => keep.map((k) => y.map(Math.min(Math.max(values[k], lowest / 10), 1)));
+    const rise = (/** @type {number[]} */ values) =>
+      keep.map((k) => y.map(Math.min(Math.max(values[k], lowest / 10), 1)));
     context.fillStyle = colours.series[place % 8];
     context.strokeStyle = colours.series[place % 8];
     if (lo && hi && lo.length && hi.length) {
@@ -117,8 +174,11 @@ function rateThreshold(threshold, prior) {
     const ratio = (share / (1 - share)) * ((1 - precision.prior) / precision.prior);
     return computePrecision(prior, ratio, 1);
   };
-  return { value: computePrecision(prior, threshold.tpr, getFpr(threshold)), lo: turn(precision && precision.lo),
-    hi: turn(precision && precision.hi) };
+  return {
+    value: computePrecision(prior, threshold.tpr, getFpr(threshold)),
+    lo: turn(precision && precision.lo),
+    hi: turn(precision && precision.hi),
+  };
 }
 
 /**
@@ -130,47 +190,109 @@ function rateThreshold(threshold, prior) {
 function makePrecision(place, attacks) {
   const toPlace = (/** @type {number} */ prior) => Math.log(prior / (1 - prior));
   const ends = [SMALLEST_PRIOR, 0.99].map(toPlace);
-  const slider = /** @type {HTMLInputElement} */ (make("input", { type: "range", min: ends[0], max: ends[1], step: "any",
-    id: `${place}-prior`, class: "prior", oninput: () => {
-      const prior = 1 / (1 + Math.exp(-Number(slider.value)));
-      setPrior(prior >= 0.1 ? Math.round(100 * prior) / 100 : Number(prior.toPrecision(2)));
-    }, onkeydown: (/** @type {KeyboardEvent} */ event) => {
-      const step = /** @type {Record<string, number>} */ ({ ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 });
-      if (!(event.key in step)) return;
-      event.preventDefault();
-      setPrior(stepPrior(attackView.prior, step[event.key]));
-    } }));
+  const slider = /** @type {HTMLInputElement} */ (
+    make("input", {
+      type: "range",
+      min: ends[0],
+      max: ends[1],
+      step: "any",
+      id: `${place}-prior`,
+      class: "prior",
+      oninput: () => {
+        const prior = 1 / (1 + Math.exp(-Number(slider.value)));
+        setPrior(prior >= 0.1 ? Math.round(100 * prior) / 100 : Number(prior.toPrecision(2)));
+      },
+      onkeydown: (/** @type {KeyboardEvent} */ event) => {
+        const step = /** @type {Record<string, number>} */ ({
+          ArrowLeft: -1,
+          ArrowDown: -1,
+          ArrowRight: 1,
+          ArrowUp: 1,
+        });
+        if (!(event.key in step)) return;
+        event.preventDefault();
+        setPrior(stepPrior(attackView.prior, step[event.key]));
+      },
+    })
+  );
   const body = make("tbody", {});
   const output = make("output", { for: `${place}-prior`, class: "num" });
   const update = () => {
     slider.value = String(toPlace(attackView.prior));
     slider.setAttribute("aria-valuetext", formatPercent(attackView.prior));
     output.textContent = formatPercent(attackView.prior);
-    body.replaceChildren(...attacks.flatMap((attack) => (attack.thresholds || []).map((threshold, k) =>
-      makeThresholdRow(attack, threshold, k))));
+    body.replaceChildren(
+      ...attacks.flatMap((attack) =>
+        (attack.thresholds || []).map((threshold, k) => makeThresholdRow(attack, threshold, k)),
+      ),
+    );
   };
   priorListeners.push(update);
   update();
-  return make("div", { class: "precision" }, make("h3", {}, "What a flag is worth"),
-    make("p", { class: "lead" }, "Of the examples that an attack flags as members at a threshold, the share that are " +
-      "members: its positive predictive value (PPV). It depends on how many members there are to begin with."),
-    make("div", { class: "controls prior-controls" },
-      make("label", { for: `${place}-prior` }, "Share of members before the attack (prior)"), slider, output,
-      ...[0.01, 0.1, 0.5].map((prior) => make("button", { type: "button", onclick: () => setPrior(prior) },
-        formatPercent(prior).replace(".0", "")))),
-    make("div", { class: "scroll" }, make("table", { class: "data thresholds" }, make("thead", {}, make("tr", {},
-      make("th", { scope: "col" }, "Attack"),
-      ...["Aimed FPR", "Threshold", ...(place === "audits" ? ["Expected FPR", "Expected TPR"] : ["Realized FPR", "TPR"]),
-        "PPV"].map((text) =>
-        make("th", { scope: "col", class: "num" }, text)))), body)));
+  return make(
+    "div",
+    { class: "precision" },
+    make("h3", {}, "What a flag is worth"),
+    make(
+      "p",
+      { class: "lead" },
+      "Of the examples that an attack flags as members at a threshold, the share that are " +
+        "members: its positive predictive value (PPV). It depends on how many members there are to begin with.",
+    ),
+    make(
+      "div",
+      { class: "controls prior-controls" },
+      make("label", { for: `${place}-prior` }, "Share of members before the attack (prior)"),
+      slider,
+      output,
+      ...[0.01, 0.1, 0.5].map((prior) =>
+        make("button", { type: "button", onclick: () => setPrior(prior) }, formatPercent(prior).replace(".0", "")),
+      ),
+    ),
+    make(
+      "div",
+      { class: "scroll" },
+      make(
+        "table",
+        { class: "data thresholds" },
+        make(
+          "thead",
+          {},
+          make(
+            "tr",
+            {},
+            make("th", { scope: "col" }, "Attack"),
+            ...[
+              "Aimed FPR",
+              "Threshold",
+              ...(place === "audits" ? ["Expected FPR", "Expected TPR"] : ["Realized FPR", "TPR"]),
+              "PPV",
+            ].map((text) => make("th", { scope: "col", class: "num" }, text)),
+          ),
+        ),
+        body,
+      ),
+    ),
+  );
 }
 
 /** @param {number} prior @param {number} step @returns {number} the next of the priors that keys stop at */
 function stepPrior(prior, step) {
-  const stops = [1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05,
-    ...Array.from({ length: 18 }, (_, k) => (k + 2) / 20), 0.99];
-  const stop = step > 0 ? stops.find((each) => each > prior * 1.0001)
-    : [...stops].reverse().find((each) => each < prior * 0.9999);
+  const stops = [
+    1e-4,
+    2e-4,
+    5e-4,
+    1e-3,
+    2e-3,
+    5e-3,
+    0.01,
+    0.02,
+    0.05,
+    ...Array.from({ length: 18 }, (_, k) => (k + 2) / 20),
+    0.99,
+  ];
+  const stop =
+    step > 0 ? stops.find((each) => each > prior * 1.0001) : [...stops].reverse().find((each) => each < prior * 0.9999);
   return stop === undefined ? prior : stop;
 }
 
@@ -182,18 +304,30 @@ function stepPrior(prior, step) {
  */
 function makeThresholdRow(attack, threshold, k) {
   const interval = (/** @type {number | null | undefined} */ lo, /** @type {number | null | undefined} */ hi) =>
-    lo === null || lo === undefined || hi === null || hi === undefined || Number.isNaN(lo) ? null
+    lo === null || lo === undefined || hi === null || hi === undefined || Number.isNaN(lo)
+      ? null
       : make("small", { class: "muted" }, ` [${formatPercent(lo)}, ${formatPercent(hi)}]`);
   const rated = rateThreshold(threshold, attackView.prior);
-  return make("tr", { class: k === 0 ? "first" : "" }, make("th", { scope: "row" }, k === 0 ? attack.title
-    : make("span", { class: "hidden-text" }, attack.title)),
-  make("td", { class: "num" }, formatPercent(threshold.fpr)),
-  make("td", { class: "num" }, formatNumber(threshold.threshold)),
-  make("td", { class: "num" }, formatPercent(threshold.realized_fpr),
-    interval(threshold.realized_lo, threshold.realized_hi)),
-  make("td", { class: "num" }, formatPercent(threshold.tpr), interval(threshold.tpr_lo, threshold.tpr_hi)),
-  make("td", { class: "num strong", "data-ppv": rated.value, "data-lo": rated.lo, "data-hi": rated.hi }, Number.isNaN(rated.value) ? "nothing flagged"
-    : formatPercent(rated.value), interval(rated.lo, rated.hi)));
+  return make(
+    "tr",
+    { class: k === 0 ? "first" : "" },
+    make("th", { scope: "row" }, k === 0 ? attack.title : make("span", { class: "hidden-text" }, attack.title)),
+    make("td", { class: "num" }, formatPercent(threshold.fpr)),
+    make("td", { class: "num" }, formatNumber(threshold.threshold)),
+    make(
+      "td",
+      { class: "num" },
+      formatPercent(threshold.realized_fpr),
+      interval(threshold.realized_lo, threshold.realized_hi),
+    ),
+    make("td", { class: "num" }, formatPercent(threshold.tpr), interval(threshold.tpr_lo, threshold.tpr_hi)),
+    make(
+      "td",
+      { class: "num strong", "data-ppv": rated.value, "data-lo": rated.lo, "data-hi": rated.hi },
+      Number.isNaN(rated.value) ? "nothing flagged" : formatPercent(rated.value),
+      interval(rated.lo, rated.hi),
+    ),
+  );
 }
 
 /** @type {(() => void)[]} */

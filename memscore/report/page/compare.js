@@ -25,7 +25,9 @@ function findModels() {
   }
   for (const trial of META.trials || []) {
     for (const [column, title] of /** @type {[string | null | undefined, string][]} */ ([
-      [trial.before, "Original (before unlearning)"], [trial.oracle, "Oracle (retrained without the forget set)"]])) {
+      [trial.before, "Original (before unlearning)"],
+      [trial.oracle, "Oracle (retrained without the forget set)"],
+    ])) {
       if (!column || models.has(column)) continue;
       const same = [...models.values()].some((model) => model.trial === null && model.title === title);
       models.set(column, { id: column, title: same ? `${title}, of ${trial.title}` : title, column, trial: null });
@@ -40,36 +42,75 @@ function makeComparison() {
   if (!models.has(compared.a)) compared.a = first;
   if (!models.has(compared.b)) compared.b = second;
   const select = (/** @type {"a" | "b"} */ side) => {
-    const made = /** @type {HTMLSelectElement} */ (make("select", { id: `compare-${side}`, onchange: () => {
-      compared[side] = made.value;
-      refresh();
-    } }, ...[...models.values()].map((model) => make("option", { value: model.id }, model.title))));
+    const made = /** @type {HTMLSelectElement} */ (
+      make(
+        "select",
+        {
+          id: `compare-${side}`,
+          onchange: () => {
+            compared[side] = made.value;
+            refresh();
+          },
+        },
+        ...[...models.values()].map((model) => make("option", { value: model.id }, model.title)),
+      )
+    );
     return made;
   };
-  const sets = make("select", { id: "compare-set", onchange: (/** @type {Event} */ event) => {
-    compared.set = /** @type {HTMLSelectElement} */ (event.target).value;
-    refresh();
-  } }, make("option", { value: "forget" }, "forget set"), make("option", { value: "retain" }, "retain set"),
-  make("option", { value: "shown" }, "examples shown in the explorer"), make("option", { value: "all" }, "all examples"));
+  const sets = make(
+    "select",
+    {
+      id: "compare-set",
+      onchange: (/** @type {Event} */ event) => {
+        compared.set = /** @type {HTMLSelectElement} */ (event.target).value;
+        refresh();
+      },
+    },
+    make("option", { value: "forget" }, "forget set"),
+    make("option", { value: "retain" }, "retain set"),
+    make("option", { value: "shown" }, "examples shown in the explorer"),
+    make("option", { value: "all" }, "all examples"),
+  );
   const canvas = makeFigure("Probability of the label by A and by B", "square", drawComparison);
   canvas.id = "compare-figure";
   canvas.addEventListener("click", (event) => {
     const row = findCompared(event);
     if (row !== null) openExample(row);
   });
-  return make("div", { class: "comparison" },
+  return make(
+    "div",
+    { class: "comparison" },
     make("h3", {}, "A against B: who changed"),
-    make("p", { class: "lead" }, "The probability that two models give the label of each example. Examples off the " +
-      "diagonal are those on which the models differ."),
-    make("div", { class: "controls" }, make("label", {}, "A ", select("a")), make("label", {}, "B ", select("b")),
+    make(
+      "p",
+      { class: "lead" },
+      "The probability that two models give the label of each example. Examples off the " +
+        "diagonal are those on which the models differ.",
+    ),
+    make(
+      "div",
+      { class: "controls" },
+      make("label", {}, "A ", select("a")),
+      make("label", {}, "B ", select("b")),
       make("label", {}, "Examples ", sets),
-      make("button", { type: "button", id: "compare-export",
-        onclick: () => openExport("changed") }, "Export ids…")),
-    make("div", { class: "side-by-side" },
+      make("button", { type: "button", id: "compare-export", onclick: () => openExport("changed") }, "Export ids…"),
+    ),
+    make(
+      "div",
+      { class: "side-by-side" },
       make("figure", {}, canvas, make("figcaption", { id: "compare-caption" })),
-      make("div", {}, make("div", { id: "compare-measures" }),
-        make("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Examples that differ most" },
-          make("table", { class: "data", id: "compare-table" })))));
+      make(
+        "div",
+        {},
+        make("div", { id: "compare-measures" }),
+        make(
+          "div",
+          { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Examples that differ most" },
+          make("table", { class: "data", id: "compare-table" }),
+        ),
+      ),
+    ),
+  );
 }
 
 /** @returns {Trial | null} whose forget set is looked at */
@@ -114,25 +155,58 @@ function updateComparison() {
   }
   compared.rows = [...sortRows(change, true).subarray(0, n)];
   redraw(canvas);
-  canvas.setAttribute("aria-label", `Probability of the label by A, ${a.title}, and by B, ${b.title}, of ${n} examples`);
-  element("compare-caption").textContent = n === 0 ? "No example of this kind has both values."
-    : `${formatCount(n)} examples; B is ${formatFixed(Math.abs(sum / n), 3)} ${sum < 0 ? "lower" : "higher"} on average; ` +
-      `over one half by A only: ${formatCount(onlyA)}, by B only: ${formatCount(onlyB)}.`;
+  canvas.setAttribute(
+    "aria-label",
+    `Probability of the label by A, ${a.title}, and by B, ${b.title}, of ${n} examples`,
+  );
+  element("compare-caption").textContent =
+    n === 0
+      ? "No example of this kind has both values."
+      : `${formatCount(n)} examples; B is ${formatFixed(Math.abs(sum / n), 3)} ${sum < 0 ? "lower" : "higher"} on average; ` +
+        `over one half by A only: ${formatCount(onlyA)}, by B only: ${formatCount(onlyB)}.`;
   const label = findRole("class");
   const trial = findComparedTrial();
   element("compare-table").replaceChildren(
-    make("thead", {}, make("tr", {}, META.image ? make("th", { scope: "col" }, make("span", { class: "hidden-text" },
-      "Image")) : null, make("th", { scope: "col" }, "Example"),
-    ...["A", "B", "B − A"].map((text) => make("th", { scope: "col", class: "num" }, text)),
-    make("th", { scope: "col" }, "Set"))),
-    make("tbody", {}, ...compared.rows.slice(0, LISTED_CHANGES).map((row) => make("tr", { "data-row": row },
-      META.image ? make("td", { class: "image" }, drawThumbnail(row)) : null,
-      make("td", { class: "id" }, make("button", { type: "button", class: "link", title: readIds()[row],
-        onclick: () => openExample(row) }, readIds()[row]),
-      label ? make("small", { class: "muted" }, nameClass(readCodes(label.id)[row])) : null),
-      make("td", { class: "num" }, formatFixed(xs[row], 3)), make("td", { class: "num" }, formatFixed(ys[row], 3)),
-      make("td", { class: "num" }, `${ys[row] >= xs[row] ? "+" : ""}${formatFixed(ys[row] - xs[row], 3)}`),
-      make("td", {}, trial && isForgotten(trial, row) ? "forget" : "retain")))));
+    make(
+      "thead",
+      {},
+      make(
+        "tr",
+        {},
+        META.image ? make("th", { scope: "col" }, make("span", { class: "hidden-text" }, "Image")) : null,
+        make("th", { scope: "col" }, "Example"),
+        ...["A", "B", "B − A"].map((text) => make("th", { scope: "col", class: "num" }, text)),
+        make("th", { scope: "col" }, "Set"),
+      ),
+    ),
+    make(
+      "tbody",
+      {},
+      ...compared.rows
+        .slice(0, LISTED_CHANGES)
+        .map((row) =>
+          make(
+            "tr",
+            { "data-row": row },
+            META.image ? make("td", { class: "image" }, drawThumbnail(row)) : null,
+            make(
+              "td",
+              { class: "id" },
+              make(
+                "button",
+                { type: "button", class: "link", title: readIds()[row], onclick: () => openExample(row) },
+                readIds()[row],
+              ),
+              label ? make("small", { class: "muted" }, nameClass(readCodes(label.id)[row])) : null,
+            ),
+            make("td", { class: "num" }, formatFixed(xs[row], 3)),
+            make("td", { class: "num" }, formatFixed(ys[row], 3)),
+            make("td", { class: "num" }, `${ys[row] >= xs[row] ? "+" : ""}${formatFixed(ys[row] - xs[row], 3)}`),
+            make("td", {}, trial && isForgotten(trial, row) ? "forget" : "retain"),
+          ),
+        ),
+    ),
+  );
   drawMeasures(a, b);
 }
 
@@ -150,18 +224,51 @@ function drawMeasures(a, b) {
   const cell = (/** @type {Measured | undefined} */ measured) => {
     if (!measured || measured.value === null) return make("td", { class: "num" }, "–");
     const inside = measured.oracle && measured.value >= measured.oracle[0] && measured.value <= measured.oracle[1];
-    return make("td", { class: `num ${measured.oracle ? (inside ? "good" : "off") : ""}`,
-      title: inside ? "within the range of the oracles" : "" }, formatNumber(measured.value));
+    return make(
+      "td",
+      {
+        class: `num ${measured.oracle ? (inside ? "good" : "off") : ""}`,
+        title: inside ? "within the range of the oracles" : "",
+      },
+      formatNumber(measured.value),
+    );
   };
-  place.append(make("div", { class: "scroll" }, make("table", { class: "data" },
-    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Measure"),
-      ...["A", "B", "Oracles"].map((text) => make("th", { scope: "col", class: "num" }, text)))),
-    make("tbody", {}, ...titles.map((title) => {
-      const [one, other] = [first, second].map((list) => list.find((measured) => measured.title === title));
-      const oracle = (one && one.oracle) || (other && other.oracle);
-      return make("tr", {}, make("th", { scope: "row", title: (one || other || {}).about }, title), cell(one), cell(other),
-        make("td", { class: "num" }, oracle ? `${formatNumber(oracle[0])} to ${formatNumber(oracle[1])}` : "–"));
-    })))));
+  place.append(
+    make(
+      "div",
+      { class: "scroll" },
+      make(
+        "table",
+        { class: "data" },
+        make(
+          "thead",
+          {},
+          make(
+            "tr",
+            {},
+            make("th", { scope: "col" }, "Measure"),
+            ...["A", "B", "Oracles"].map((text) => make("th", { scope: "col", class: "num" }, text)),
+          ),
+        ),
+        make(
+          "tbody",
+          {},
+          ...titles.map((title) => {
+            const [one, other] = [first, second].map((list) => list.find((measured) => measured.title === title));
+            const oracle = (one && one.oracle) || (other && other.oracle);
+            return make(
+              "tr",
+              {},
+              make("th", { scope: "row", title: (one || other || {}).about }, title),
+              cell(one),
+              cell(other),
+              make("td", { class: "num" }, oracle ? `${formatNumber(oracle[0])} to ${formatNumber(oracle[1])}` : "–"),
+            );
+          }),
+        ),
+      ),
+    ),
+  );
 }
 
 /** @type {{x: Scale, y: Scale} | null} */
@@ -190,9 +297,11 @@ function drawComparison(context, width, height) {
   const set = trial ? readForgetSet(trial) : new Uint8Array(N);
   const radius = compared.rows.length > 3000 ? 1.3 : compared.rows.length > 400 ? 2 : 3;
   context.globalAlpha = compared.rows.length > 3000 ? 0.35 : 0.7;
-  for (const forgotten of [0, 1]) { // the forget set above the others
+  for (const forgotten of [0, 1]) {
+    // the forget set above the others
     context.fillStyle = forgotten ? colours.second : colours.accent;
-    for (const row of compared.rows) if (set[row] === forgotten) drawDot(context, x.map(xs[row]), y.map(ys[row]), radius);
+    for (const row of compared.rows)
+      if (set[row] === forgotten) drawDot(context, x.map(xs[row]), y.map(ys[row]), radius);
   }
   context.globalAlpha = 1;
 }

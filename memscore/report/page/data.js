@@ -50,8 +50,14 @@ const META = JSON.parse(element("meta").textContent || "{}");
 const N = META.n;
 /** @type {Map<string, Column>} */
 const COLUMNS = new Map(META.columns.map((column) => [column.id, column]));
-const SCORES = META.columns.filter((column) => column.role === "score" || column.role === "proxy" ||
-  column.role === "p_in" || column.role === "p_out" || column.role === "left_out_share");
+const SCORES = META.columns.filter(
+  (column) =>
+    column.role === "score" ||
+    column.role === "proxy" ||
+    column.role === "p_in" ||
+    column.role === "p_out" ||
+    column.role === "left_out_share",
+);
 const NO_CODE = -1;
 
 /** @type {Map<string, Values>} */
@@ -345,7 +351,8 @@ function findSprite(row) {
   if (spritePlaces === null) {
     spritePlaces = new Map();
     const elsewhere = META.sprites_elsewhere
-      ? META.sprites_elsewhere.sprites.map((sprite) => ({ ...sprite, id: `file:${sprite.file}` })) : [];
+      ? META.sprites_elsewhere.sprites.map((sprite) => ({ ...sprite, id: `file:${sprite.file}` }))
+      : [];
     // those in the page last: where both have an example, the page's own is shown
     for (const sprite of [...elsewhere, ...(META.sprites || [])]) {
       for (let place = 0; place < sprite.rows.length; place++) spritePlaces.set(sprite.rows[place], { sprite, place });
@@ -364,16 +371,24 @@ function drawThumbnail(row, found = findSprite(row)) {
   const size = META.image;
   if (!size) return null;
   if (!found) return make("span", { class: "no-image" }, "no image in this page");
-  const canvas = /** @type {HTMLCanvasElement} */ (make("canvas", {
-    class: size.w < 96 ? "thumb pixels" : "thumb", width: size.w, height: size.h, "aria-hidden": "true",
-  }));
+  const canvas = /** @type {HTMLCanvasElement} */ (
+    make("canvas", {
+      class: size.w < 96 ? "thumb pixels" : "thumb",
+      width: size.w,
+      height: size.h,
+      "aria-hidden": "true",
+    })
+  );
   const { sprite, place } = found;
   const folder = META.sprites_elsewhere ? META.sprites_elsewhere.folder : "";
-  loadSprite(sprite, folder).then((image) => {
-    const context = canvas.getContext("2d");
-    const left = (place % sprite.cols) * size.w;
-    const top = Math.floor(place / sprite.cols) * size.h;
-    if (context) context.drawImage(image, left, top, size.w, size.h, 0, 0, size.w, size.h);
-  }, () => canvas.replaceWith(make("span", { class: "no-image" }, "image missing beside the page")));
+  loadSprite(sprite, folder).then(
+    (image) => {
+      const context = canvas.getContext("2d");
+      const left = (place % sprite.cols) * size.w;
+      const top = Math.floor(place / sprite.cols) * size.h;
+      if (context) context.drawImage(image, left, top, size.w, size.h, 0, 0, size.w, size.h);
+    },
+    () => canvas.replaceWith(make("span", { class: "no-image" }, "image missing beside the page")),
+  );
   return canvas;
 }

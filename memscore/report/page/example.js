@@ -16,10 +16,16 @@ function openExample(row) {
   opened.row = row;
   forgetPanelFigures();
   element("example-title").textContent = readIds()[row];
-  element("example-body").replaceChildren(...[
-    describeImage(row), describeConfidence(row), describeTrials(row), describeInfluence(row), describeTwins(row),
-    describeScores(row),
-  ].filter((part) => part !== null));
+  element("example-body").replaceChildren(
+    ...[
+      describeImage(row),
+      describeConfidence(row),
+      describeTrials(row),
+      describeInfluence(row),
+      describeTwins(row),
+      describeScores(row),
+    ].filter((part) => part !== null),
+  );
   panel.hidden = false;
   document.body.classList.add("with-example");
   element("example-body").scrollTop = 0;
@@ -56,8 +62,10 @@ function updateExamplePlace() {
   if (opened.row === null) return;
   const place = listed.rows.indexOf(opened.row);
   const column = COLUMNS.get(listed.sort);
-  element("example-place").textContent = place < 0 ? "not among the examples that the filters leave"
-    : `${formatCount(place + 1)} of ${formatCount(listed.rows.length)} by ${column ? column.title : ""}`;
+  element("example-place").textContent =
+    place < 0
+      ? "not among the examples that the filters leave"
+      : `${formatCount(place + 1)} of ${formatCount(listed.rows.length)} by ${column ? column.title : ""}`;
   const button = element("example-pick");
   const picked = listed.picked.has(opened.row);
   button.setAttribute("aria-pressed", String(picked));
@@ -86,11 +94,20 @@ function describeImage(row) {
   const place = META.rebuilt ? findIn(META.rebuilt.sprites, row) : undefined;
   const image = drawThumbnail(row);
   const rebuilt = place ? drawThumbnail(row, place) : null;
-  return make("div", { class: "example-top" },
+  return make(
+    "div",
+    { class: "example-top" },
     image ? make("figure", {}, image, rebuilt ? make("figcaption", {}, "Image") : null) : null,
-    rebuilt ? make("figure", {}, rebuilt,
-      make("figcaption", { title: META.rebuilt && META.rebuilt.about }, "Rebuilt from its gradient")) : null,
-    facts);
+    rebuilt
+      ? make(
+          "figure",
+          {},
+          rebuilt,
+          make("figcaption", { title: META.rebuilt && META.rebuilt.about }, "Rebuilt from its gradient"),
+        )
+      : null,
+    facts,
+  );
 }
 
 /**
@@ -114,25 +131,48 @@ function describeConfidence(row) {
     const [inside, outside] = [arm.in, arm.out].map((id) => [...readColumn(id).subarray(row * bins, (row + 1) * bins)]);
     const [held, left] = [inside, outside].map((counts) => counts.reduce((sum, count) => sum + count, 0));
     if (held + left === 0) continue;
-    const canvas = makeFigure(`${arm.title}: ${held} models trained on it and ${left} that were not`, "pair",
-      (context, width, height) => drawPair(context, width, height, arm, inside, outside));
-    parts.push(make("figure", {}, make("figcaption", { class: "above" }, make("strong", {}, arm.title)), canvas,
-    makeLegend([{ title: "trained on it", value: `${formatCount(held)} models`, colour: "var(--accent)", shape: "bar" },
-      { title: "left it out", value: `${formatCount(left)} models`, colour: "var(--second)", shape: "bar" }]),
-    arm.about ? make("figcaption", {}, arm.about) : null));
+    const canvas = makeFigure(
+      `${arm.title}: ${held} models trained on it and ${left} that were not`,
+      "pair",
+      (context, width, height) => drawPair(context, width, height, arm, inside, outside),
+    );
+    parts.push(
+      make(
+        "figure",
+        {},
+        make("figcaption", { class: "above" }, make("strong", {}, arm.title)),
+        canvas,
+        makeLegend([
+          { title: "trained on it", value: `${formatCount(held)} models`, colour: "var(--accent)", shape: "bar" },
+          { title: "left it out", value: `${formatCount(left)} models`, colour: "var(--second)", shape: "bar" },
+        ]),
+        arm.about ? make("figcaption", {}, arm.about) : null,
+      ),
+    );
   }
   const shares = META.columns.filter((column) => column.role === "p_in" || column.role === "p_out");
-  const bars = shares.filter((column) => !Number.isNaN(readScore(column.id)[row])).map((column) => {
-    const value = readScore(column.id)[row];
-    const fill = make("i", { class: column.role === "p_in" ? "now in" : "now out" });
-    fill.style.width = `${100 * Math.min(Math.max(value, 0), 1)}%`;
-    return make("li", {}, make("span", { class: "name" }, column.title),
-      make("span", { class: "bar", "aria-hidden": "true" }, fill),
-      make("span", { class: "num" }, formatPercent(value)));
-  });
+  const bars = shares
+    .filter((column) => !Number.isNaN(readScore(column.id)[row]))
+    .map((column) => {
+      const value = readScore(column.id)[row];
+      const fill = make("i", { class: column.role === "p_in" ? "now in" : "now out" });
+      fill.style.width = `${100 * Math.min(Math.max(value, 0), 1)}%`;
+      return make(
+        "li",
+        {},
+        make("span", { class: "name" }, column.title),
+        make("span", { class: "bar", "aria-hidden": "true" }, fill),
+        make("span", { class: "num" }, formatPercent(value)),
+      );
+    });
   if (!parts.length && !bars.length) return null;
-  return make("section", {}, make("h4", {}, "Models trained on it, and models that left it out"),
-    bars.length ? make("ul", { class: "shares" }, ...bars) : null, ...parts);
+  return make(
+    "section",
+    {},
+    make("h4", {}, "Models trained on it, and models that left it out"),
+    bars.length ? make("ul", { class: "shares" }, ...bars) : null,
+    ...parts,
+  );
 }
 
 /**
@@ -150,10 +190,18 @@ function drawPair(context, width, height, arm, inside, outside) {
   const middle = Math.round(box.top + box.height / 2);
   const { edges } = arm;
   const x = makeLinear(edges[0], edges[edges.length - 1], box.left, box.left + box.width, 5);
-  const sums = [inside, outside].map((counts) => Math.max(1, counts.reduce((sum, count) => sum + count, 0)));
+  const sums = [inside, outside].map((counts) =>
+    Math.max(
+      1,
+      counts.reduce((sum, count) => sum + count, 0),
+    ),
+  );
   const most = Math.max(...inside.map((count) => count / sums[0]), ...outside.map((count) => count / sums[1]));
   const room = box.height / 2 - 2;
-  [[inside, -1, colours.accent, sums[0]], [outside, 1, colours.second, sums[1]]].forEach((side) => {
+  [
+    [inside, -1, colours.accent, sums[0]],
+    [outside, 1, colours.second, sums[1]],
+  ].forEach((side) => {
     const [counts, sign, colour, sum] = /** @type {[number[], number, string, number]} */ (side);
     context.fillStyle = colour;
     counts.forEach((count, k) => {
@@ -182,24 +230,45 @@ function describeInfluence(row) {
   if (!influence) return null;
   const parts = [];
   for (const [title, pairs] of /** @type {[string, number[][] | undefined][]} */ ([
-    ["Examples that help it", influence.helped_by[row]], ["Examples it helps", influence.helps[row]]])) {
+    ["Examples that help it", influence.helped_by[row]],
+    ["Examples it helps", influence.helps[row]],
+  ])) {
     if (!pairs || !pairs.length) continue;
-    parts.push(make("h5", {}, title), make("ul", { class: "strip" }, ...pairs.slice(0, 12).map(([other, value]) =>
-      make("li", {}, makeSmall(other, formatFixed(value, 2))))));
+    parts.push(
+      make("h5", {}, title),
+      make(
+        "ul",
+        { class: "strip" },
+        ...pairs.slice(0, 12).map(([other, value]) => make("li", {}, makeSmall(other, formatFixed(value, 2)))),
+      ),
+    );
   }
-  return make("section", {}, make("h4", { title: influence.about }, "Influence"),
-    ...(parts.length ? parts : [make("p", { class: "fine" }, "No stored pair has this example.")]));
+  return make(
+    "section",
+    {},
+    make("h4", { title: influence.about }, "Influence"),
+    ...(parts.length ? parts : [make("p", { class: "fine" }, "No stored pair has this example.")]),
+  );
 }
 
 /** @param {number} row @returns {HTMLElement | null} */
 function describeTwins(row) {
   const twins = (META.twins || {})[row];
   if (!twins || !twins.length) return null;
-  return make("section", {}, make("h4", { title: META.twin_about }, twins.length === 1 ? "Near copy" : "Near copies"),
-    make("ul", { class: "strip" }, ...twins.slice(0, 24).map((other) => {
-      const label = findRole("class");
-      return make("li", {}, makeSmall(other, label ? nameClass(readCodes(label.id)[other]) : ""));
-    })), twins.length > 24 ? make("p", { class: "fine" }, `and ${twins.length - 24} more`) : null);
+  return make(
+    "section",
+    {},
+    make("h4", { title: META.twin_about }, twins.length === 1 ? "Near copy" : "Near copies"),
+    make(
+      "ul",
+      { class: "strip" },
+      ...twins.slice(0, 24).map((other) => {
+        const label = findRole("class");
+        return make("li", {}, makeSmall(other, label ? nameClass(readCodes(label.id)[other]) : ""));
+      }),
+    ),
+    twins.length > 24 ? make("p", { class: "fine" }, `and ${twins.length - 24} more`) : null,
+  );
 }
 
 /**
@@ -210,9 +279,13 @@ function describeTwins(row) {
  */
 function makeSmall(row, text) {
   const id = readIds()[row];
-  return make("button", { type: "button", class: "small-card", title: id, "aria-label": `${id} ${text}`,
-    onclick: () => openExample(row) }, drawThumbnail(row), make("span", { class: "num" }, text),
-  META.image ? null : make("span", { class: "card-id" }, id));
+  return make(
+    "button",
+    { type: "button", class: "small-card", title: id, "aria-label": `${id} ${text}`, onclick: () => openExample(row) },
+    drawThumbnail(row),
+    make("span", { class: "num" }, text),
+    META.image ? null : make("span", { class: "card-id" }, id),
+  );
 }
 
 /** @param {number} row @returns {HTMLElement | null} */
@@ -220,21 +293,52 @@ function describeTrials(row) {
   const trials = (META.trials || []).filter((trial) => trial.after);
   if (!trials.length) return null;
   const made = trials.map((trial) => {
-    const value = (/** @type {string | null | undefined} */ id) => id ? readScore(id)[row] : NaN;
+    const value = (/** @type {string | null | undefined} */ id) => (id ? readScore(id)[row] : NaN);
     const forgets = isForgotten(trial, row);
-    return make("tr", { class: forgets ? "forgets" : "" },
-      make("th", { scope: "row" }, make("span", {}, trial.title),
-        make("small", { class: forgets ? "badge" : "muted" }, forgets ? "in its forget set" : "retained")),
-      ...[trial.before, trial.after, trial.oracle].map((id) => make("td", { class: "num" },
-        Number.isNaN(value(id)) ? "–" : formatFixed(value(id), 3))));
+    return make(
+      "tr",
+      { class: forgets ? "forgets" : "" },
+      make(
+        "th",
+        { scope: "row" },
+        make("span", {}, trial.title),
+        make("small", { class: forgets ? "badge" : "muted" }, forgets ? "in its forget set" : "retained"),
+      ),
+      ...[trial.before, trial.after, trial.oracle].map((id) =>
+        make("td", { class: "num" }, Number.isNaN(value(id)) ? "–" : formatFixed(value(id), 3)),
+      ),
+    );
   });
-  return make("section", {}, make("h4", {}, "What unlearning made of it"),
-    make("p", { class: "fine" }, "The probability of its label. Unlearning worked where after is as the oracle says, " +
-      "a model retrained without the forget set."),
-    make("div", { class: "scroll short" }, make("table", { class: "data" }, make("thead", {}, make("tr", {},
-      make("th", { scope: "col" }, "Trial"),
-      ...["before", "after", "oracle"].map((text) => make("th", { scope: "col", class: "num" }, text)))),
-    make("tbody", {}, ...made))));
+  return make(
+    "section",
+    {},
+    make("h4", {}, "What unlearning made of it"),
+    make(
+      "p",
+      { class: "fine" },
+      "The probability of its label. Unlearning worked where after is as the oracle says, " +
+        "a model retrained without the forget set.",
+    ),
+    make(
+      "div",
+      { class: "scroll short" },
+      make(
+        "table",
+        { class: "data" },
+        make(
+          "thead",
+          {},
+          make(
+            "tr",
+            {},
+            make("th", { scope: "col" }, "Trial"),
+            ...["before", "after", "oracle"].map((text) => make("th", { scope: "col", class: "num" }, text)),
+          ),
+        ),
+        make("tbody", {}, ...made),
+      ),
+    ),
+  );
 }
 
 /** @type {Map<string, Uint8Array>} */
@@ -268,24 +372,67 @@ function describeScores(row) {
     const group = column.group || "Scores";
     groups.set(group, [...(groups.get(group) || []), column]);
   }
-  const bodies = [...groups].map(([group, columns]) => make("tbody", {},
-    groups.size > 1 ? make("tr", { class: "group" }, make("th", { scope: "colgroup", colspan: 4 }, group)) : null,
-    ...columns.map((column) => {
-      const value = readScore(column.id)[row];
-      const ranked = rankRow(column, row);
-      const bar = make("span", { class: "rank-bar", "aria-hidden": "true" });
-      const mark = make("i", {});
-      mark.style.width = ranked ? `${Math.max(2, 100 * (1 - (ranked.rank - 1) / Math.max(1, ranked.of - 1)))}%` : "0";
-      bar.append(mark);
-      return make("tr", {}, make("th", { scope: "row", title: [column.name, column.about || column.source,
-        describeDirection(column)].filter(Boolean).join("; ") }, column.title),
-      make("td", { class: "num" }, formatValue(column.id, value), " ",
-        make("small", { class: "muted" }, formatInterval(column, row))),
-      make("td", { class: "num" }, ranked ? formatCount(ranked.rank) : "–"), make("td", {}, bar));
-    })));
-  return make("section", {}, make("h4", {}, "Scores"),
+  const bodies = [...groups].map(([group, columns]) =>
+    make(
+      "tbody",
+      {},
+      groups.size > 1 ? make("tr", { class: "group" }, make("th", { scope: "colgroup", colspan: 4 }, group)) : null,
+      ...columns.map((column) => {
+        const value = readScore(column.id)[row];
+        const ranked = rankRow(column, row);
+        const bar = make("span", { class: "rank-bar", "aria-hidden": "true" });
+        const mark = make("i", {});
+        mark.style.width = ranked ? `${Math.max(2, 100 * (1 - (ranked.rank - 1) / Math.max(1, ranked.of - 1)))}%` : "0";
+        bar.append(mark);
+        return make(
+          "tr",
+          {},
+          make(
+            "th",
+            {
+              scope: "row",
+              title: [column.name, column.about || column.source, describeDirection(column)].filter(Boolean).join("; "),
+            },
+            column.title,
+          ),
+          make(
+            "td",
+            { class: "num" },
+            formatValue(column.id, value),
+            " ",
+            make("small", { class: "muted" }, formatInterval(column, row)),
+          ),
+          make("td", { class: "num" }, ranked ? formatCount(ranked.rank) : "–"),
+          make("td", {}, bar),
+        );
+      }),
+    ),
+  );
+  return make(
+    "section",
+    {},
+    make("h4", {}, "Scores"),
     make("p", { class: "fine" }, `Rank 1 of ${formatCount(N)} is the most memorized or riskiest.`),
-    make("div", { class: "scroll" }, make("table", { class: "data scores" }, make("thead", {}, make("tr", {},
-      make("th", { scope: "col" }, "Score"), make("th", { scope: "col", class: "num" }, "Value"),
-      make("th", { scope: "col", class: "num" }, "Rank"), make("td", {}))), ...bodies)));
+    make(
+      "div",
+      { class: "scroll" },
+      make(
+        "table",
+        { class: "data scores" },
+        make(
+          "thead",
+          {},
+          make(
+            "tr",
+            {},
+            make("th", { scope: "col" }, "Score"),
+            make("th", { scope: "col", class: "num" }, "Value"),
+            make("th", { scope: "col", class: "num" }, "Rank"),
+            make("td", {}),
+          ),
+        ),
+        ...bodies,
+      ),
+    ),
+  );
 }

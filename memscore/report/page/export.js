@@ -10,7 +10,11 @@ let offeredRows = null;
 function openExport(scope = listed.picked.size ? "picked" : "shown") {
   offeredRows = scope === "changed" ? compared.rows : null;
   const dialog = /** @type {HTMLDialogElement} */ (element("export"));
-  const counts = { shown: listed.rows.length, picked: listed.picked.size, changed: offeredRows ? offeredRows.length : 0 };
+  const counts = {
+    shown: listed.rows.length,
+    picked: listed.picked.size,
+    changed: offeredRows ? offeredRows.length : 0,
+  };
   for (const [name, count] of Object.entries(counts)) {
     const choice = element(`export-${name}`);
     /** @type {HTMLElement} */ (choice.parentElement).hidden = name === "changed" ? offeredRows === null : false;
@@ -18,8 +22,8 @@ function openExport(scope = listed.picked.size ? "picked" : "shown") {
     element(`export-${name}-count`).textContent = formatCount(count);
   }
   const column = COLUMNS.get(listed.sort);
-  element("export-order").textContent = `in the order of ${column ? column.title : ""}, ` +
-    `${listed.descending ? "highest" : "lowest"} first`;
+  element("export-order").textContent =
+    `in the order of ${column ? column.title : ""}, ` + `${listed.descending ? "highest" : "lowest"} first`;
   /** @type {HTMLInputElement} */ (element(`export-${scope}`)).checked = true;
   /** @type {HTMLInputElement} */ (element("export-first")).value = "";
   updateExport();
@@ -28,11 +32,15 @@ function openExport(scope = listed.picked.size ? "picked" : "shown") {
 
 /** @returns {number[]} the rows that the dialog stands on */
 function chooseExported() {
-  const scope = ["shown", "picked", "changed"].find((name) =>
-    /** @type {HTMLInputElement} */ (element(`export-${name}`)).checked);
-  const rows = scope === "changed" ? offeredRows || []
-    : scope === "picked" ? [...orderRows(listed.sort, listed.descending)].filter((row) => listed.picked.has(row))
-      : [...listed.rows];
+  const scope = ["shown", "picked", "changed"].find(
+    (name) => /** @type {HTMLInputElement} */ (element(`export-${name}`)).checked,
+  );
+  const rows =
+    scope === "changed"
+      ? offeredRows || []
+      : scope === "picked"
+        ? [...orderRows(listed.sort, listed.descending)].filter((row) => listed.picked.has(row))
+        : [...listed.rows];
   const field = /** @type {HTMLInputElement} */ (element("export-first"));
   const first = field.value === "" ? Infinity : Math.floor(Number(field.value));
   return rows.slice(0, first >= 0 ? first : 0);
@@ -44,7 +52,10 @@ function updateExport() {
   const name = nameFile("ids.json");
   const store = META.store || "STORE";
   element("export-command").textContent = `python -m unlearn.trial ${quoteArgument(store)} --forget ids:${name}`;
-  element("export-preview").textContent = formatIds(rows.slice(0, 4)).replace(/\n\]\n$/, rows.length > 4 ? ",\n…\n]" : "\n]");
+  element("export-preview").textContent = formatIds(rows.slice(0, 4)).replace(
+    /\n\]\n$/,
+    rows.length > 4 ? ",\n…\n]" : "\n]",
+  );
   for (const id of ["export-copy", "export-download", "export-csv"]) disable(id, rows.length === 0);
 }
 
@@ -55,7 +66,11 @@ function quoteArgument(text) {
 
 /** @param {string} ending @returns {string} */
 function nameFile(ending) {
-  const stem = META.title.replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[-.]+|[-.]+$/g, "").slice(0, 60) || "memscore";
+  const stem =
+    META.title
+      .replace(/[^A-Za-z0-9._-]+/g, "-")
+      .replace(/^[-.]+|[-.]+$/g, "")
+      .slice(0, 60) || "memscore";
   return `${stem}-${ending}`;
 }
 
@@ -76,21 +91,28 @@ function formatIds(rows) {
  * @returns {string}
  */
 function formatCsv(rows) {
-  const quote = (/** @type {string} */ text) => /[",\r\n]|^\s|\s$/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
+  const quote = (/** @type {string} */ text) =>
+    /[",\r\n]|^\s|\s$/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
   /** @type {{name: string, read: (row: number) => string}[]} */
   const columns = [];
-  const number = (/** @type {number} */ value) => Number.isNaN(value) ? "" : String(Number(value.toPrecision(8)));
+  const number = (/** @type {number} */ value) => (Number.isNaN(value) ? "" : String(Number(value.toPrecision(8))));
   for (const column of listTableColumns()) {
     if (column.role === "id") columns.push({ name: column.name, read: (row) => readIds()[row] });
     else if (isCoded(column)) {
-      columns.push({ name: column.name, read: (row) => {
-        const code = readCodes(column.id)[row];
-        return code === NO_CODE ? "" : nameCode(column, code);
-      } });
+      columns.push({
+        name: column.name,
+        read: (row) => {
+          const code = readCodes(column.id)[row];
+          return code === NO_CODE ? "" : nameCode(column, code);
+        },
+      });
     } else {
       columns.push({ name: column.name, read: (row) => number(readScore(column.id)[row]) });
-      for (const [end, id] of /** @type {[string, string | null | undefined][]} */ ([["lo", column.lo],
-        ["hi", column.hi], ["se", column.se]])) {
+      for (const [end, id] of /** @type {[string, string | null | undefined][]} */ ([
+        ["lo", column.lo],
+        ["hi", column.hi],
+        ["se", column.se],
+      ])) {
         if (!id) continue;
         const aside = COLUMNS.get(id);
         columns.push({ name: aside ? aside.name : `${column.name}_${end}`, read: (row) => number(readScore(id)[row]) });

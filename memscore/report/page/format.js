@@ -103,8 +103,9 @@ function formatPercent(share) {
   const percent = 100 * share;
   if (percent === 0 || percent >= 99.995) return `${formatFixed(percent, 0)}\u00a0%`;
   const digits = percent >= 99.95 ? 2 : percent >= 1 ? 1 : percent >= 0.1 ? 2 : 3;
-  return `${Number(percent.toFixed(digits)) === 0 ? percent.toExponential(0).replace("-", MINUS)
-    : percent.toFixed(digits)}\u00a0%`;
+  return `${
+    Number(percent.toFixed(digits)) === 0 ? percent.toExponential(0).replace("-", MINUS) : percent.toFixed(digits)
+  }\u00a0%`;
 }
 
 /** @param {number} seconds @returns {string} */

@@ -29,26 +29,72 @@ function addHistogram(column) {
   const counted = filters.countBins(id, findBins(values, edges), edges.length - 1);
   const valued = counted.totals.reduce((sum, count) => sum + count, 0);
   const canvas = makeFigure(`Histogram of ${column.title}`, "histogram", (context, width, height) =>
-    drawHistogram(context, width, height, id));
-  const thumbs = [0, 1].map((end) => /** @type {HTMLInputElement} */ (make("input", {
-    type: "range", class: "thumb-input", min: 0, max: edges.length - 1, step: 1, value: end ? edges.length - 1 : 0,
-    "aria-label": `${column.title}, ${end ? "to" : "from"}`,
-    oninput: () => moveThumb(id, end), onfocus: () => redraw(canvas), onblur: () => redraw(canvas),
-  })));
-  const fields = [0, 1].map((end) => /** @type {HTMLInputElement} */ (make("input", {
-    type: "text", inputmode: "decimal", class: "bound", "aria-label": `${column.title} ${end ? "at most" : "at least"}`,
-    onchange: () => readBounds(id),
-  })));
-  const card = make("section", { class: "filter-card", "data-name": column.name, "aria-label": column.title },
-    make("header", {},
+    drawHistogram(context, width, height, id),
+  );
+  const thumbs = [0, 1].map(
+    (end) =>
+      /** @type {HTMLInputElement} */ (
+        make("input", {
+          type: "range",
+          class: "thumb-input",
+          min: 0,
+          max: edges.length - 1,
+          step: 1,
+          value: end ? edges.length - 1 : 0,
+          "aria-label": `${column.title}, ${end ? "to" : "from"}`,
+          oninput: () => moveThumb(id, end),
+          onfocus: () => redraw(canvas),
+          onblur: () => redraw(canvas),
+        })
+      ),
+  );
+  const fields = [0, 1].map(
+    (end) =>
+      /** @type {HTMLInputElement} */ (
+        make("input", {
+          type: "text",
+          inputmode: "decimal",
+          class: "bound",
+          "aria-label": `${column.title} ${end ? "at most" : "at least"}`,
+          onchange: () => readBounds(id),
+        })
+      ),
+  );
+  const card = make(
+    "section",
+    { class: "filter-card", "data-name": column.name, "aria-label": column.title },
+    make(
+      "header",
+      {},
       make("h4", { title: [column.name, column.about || column.source].filter(Boolean).join(": ") }, column.title),
       make("span", { class: "bounds", hidden: true }, fields[0], " to ", fields[1]),
-      make("button", { type: "button", class: "icon clear", hidden: true, title: "Clear this filter",
-        "aria-label": `Clear the filter on ${column.title}`, onclick: () => filters.set(id, null) }, "×"),
-      make("button", { type: "button", class: "icon remove", title: "Take this histogram off the list",
-        "aria-label": `Do not show ${column.title}`, onclick: () => showScore(column, false) }, "–")),
+      make(
+        "button",
+        {
+          type: "button",
+          class: "icon clear",
+          hidden: true,
+          title: "Clear this filter",
+          "aria-label": `Clear the filter on ${column.title}`,
+          onclick: () => filters.set(id, null),
+        },
+        "×",
+      ),
+      make(
+        "button",
+        {
+          type: "button",
+          class: "icon remove",
+          title: "Take this histogram off the list",
+          "aria-label": `Do not show ${column.title}`,
+          onclick: () => showScore(column, false),
+        },
+        "–",
+      ),
+    ),
     make("div", { class: "brush" }, canvas, ...thumbs),
-    valued < N ? make("p", { class: "fine" }, `${formatCount(N - valued)} without a value`) : null);
+    valued < N ? make("p", { class: "fine" }, `${formatCount(N - valued)} without a value`) : null,
+  );
   const histogram = { id, column, edges, canvas, card, thumbs, fields, missing: N - valued };
   histograms.set(id, histogram);
   listenForBrush(histogram);
@@ -93,8 +139,10 @@ function drawHistogram(context, width, height, id) {
     context.fillStyle = colours.soft;
     context.fillRect(inside(filter.lo), 0, Math.max(1, inside(filter.hi) - inside(filter.lo)), bottom);
   }
-  for (const [counts, colour] of /** @type {[Uint32Array, string][]} */ ([[counted.totals, colours.rest],
-    [counted.counts, colours.accent]])) {
+  for (const [counts, colour] of /** @type {[Uint32Array, string][]} */ ([
+    [counted.totals, colours.rest],
+    [counted.counts, colours.accent],
+  ])) {
     context.fillStyle = colour;
     for (let k = 0; k < counts.length; k++) {
       const left = Math.round(x.map(edges[k]));
@@ -158,7 +206,8 @@ function listenForBrush({ id, canvas, edges }) {
     const near = (8 / canvas.clientWidth) * span;
     if (filter && filter.kind === "range") {
       const { lo, hi } = filter;
-      const mode = Math.abs(at - lo) < near ? "lo" : Math.abs(at - hi) < near ? "hi" : at > lo && at < hi ? "move" : "new";
+      const mode =
+        Math.abs(at - lo) < near ? "lo" : Math.abs(at - hi) < near ? "hi" : at > lo && at < hi ? "move" : "new";
       drag = { mode, at, lo: mode === "new" ? at : lo, hi: mode === "new" ? at : hi };
     } else drag = { mode: "new", at, lo: at, hi: at };
   });
@@ -182,7 +231,9 @@ function listenForBrush({ id, canvas, edges }) {
     drag = null;
   };
   canvas.addEventListener("pointerup", end);
-  canvas.addEventListener("pointercancel", () => { drag = null; });
+  canvas.addEventListener("pointercancel", () => {
+    drag = null;
+  });
 }
 
 /**
@@ -241,8 +292,12 @@ function updateHistogram({ id, column, edges, canvas, card, thumbs, fields }) {
   });
   card.classList.toggle("filtered", Boolean(filter));
   for (const part of card.querySelectorAll(".bounds, .clear")) /** @type {HTMLElement} */ (part).hidden = !filter;
-  canvas.setAttribute("aria-label", `Histogram of ${column.title}${filter
-    ? `, ${formatFixed(range[0], digits)} to ${formatFixed(range[1], digits)}` : ""}`);
+  canvas.setAttribute(
+    "aria-label",
+    `Histogram of ${column.title}${
+      filter ? `, ${formatFixed(range[0], digits)} to ${formatFixed(range[1], digits)}` : ""
+    }`,
+  );
   redraw(canvas);
 }
 
@@ -264,15 +319,42 @@ function addFacet(column) {
   }
   const list = make("ul", { class: "facet", "aria-label": column.title });
   const more = make("p", { class: "fine" });
-  const search = present.length <= SHORT_LIST ? null : /** @type {HTMLInputElement} */ (make("input", {
-    type: "search", class: "search", placeholder: `Find one of ${formatCount(present.length)}`,
-    "aria-label": `Find in ${column.title}`, oninput: () => updateFacet(facet),
-  }));
-  const card = make("section", { class: "filter-card", "data-name": column.name, "aria-label": column.title },
-    make("header", {}, make("h4", { title: column.about || column.source }, column.title),
-      make("button", { type: "button", class: "icon clear", hidden: true, title: "Clear this filter",
-        "aria-label": `Clear the filter on ${column.title}`, onclick: () => filters.set(id, null) }, "×")),
-    search, list, more);
+  const search =
+    present.length <= SHORT_LIST
+      ? null
+      : /** @type {HTMLInputElement} */ (
+          make("input", {
+            type: "search",
+            class: "search",
+            placeholder: `Find one of ${formatCount(present.length)}`,
+            "aria-label": `Find in ${column.title}`,
+            oninput: () => updateFacet(facet),
+          })
+        );
+  const card = make(
+    "section",
+    { class: "filter-card", "data-name": column.name, "aria-label": column.title },
+    make(
+      "header",
+      {},
+      make("h4", { title: column.about || column.source }, column.title),
+      make(
+        "button",
+        {
+          type: "button",
+          class: "icon clear",
+          hidden: true,
+          title: "Clear this filter",
+          "aria-label": `Clear the filter on ${column.title}`,
+          onclick: () => filters.set(id, null),
+        },
+        "×",
+      ),
+    ),
+    search,
+    list,
+    more,
+  );
   const facet = { id, column, card, list, search, codes: present, more };
   facets.push(facet);
   element("facets").append(card);
@@ -286,25 +368,47 @@ function updateFacet({ id, column, card, list, search, codes, more }) {
   const chosen = filter && filter.kind === "codes" ? filter.codes : new Set();
   const none = counted.counts.length - 1;
   const word = search ? search.value.trim().toLowerCase() : "";
-  const named = codes.map((bin) => ({ bin, code: bin === none ? NO_CODE : bin }))
+  const named = codes
+    .map((bin) => ({ bin, code: bin === none ? NO_CODE : bin }))
     .map((each) => ({ ...each, name: nameCode(column, each.code) }));
-  const matching = named.filter(({ name, code }) => word ? name.toLowerCase().includes(word) : !chosen.has(code));
+  const matching = named.filter(({ name, code }) => (word ? name.toLowerCase().includes(word) : !chosen.has(code)));
   const first = word ? [] : named.filter(({ code }) => chosen.has(code));
   // in long lists those with most of the shown examples come first
-  if (codes.length > SHORT_LIST) matching.sort((a, b) => counted.counts[b.bin] - counted.counts[a.bin] || a.bin - b.bin);
-  const shown = codes.length > SHORT_LIST ? [...first, ...matching.slice(0, SHORT_LIST)]
-    : named.filter(({ name }) => !word || name.toLowerCase().includes(word));
+  if (codes.length > SHORT_LIST)
+    matching.sort((a, b) => counted.counts[b.bin] - counted.counts[a.bin] || a.bin - b.bin);
+  const shown =
+    codes.length > SHORT_LIST
+      ? [...first, ...matching.slice(0, SHORT_LIST)]
+      : named.filter(({ name }) => !word || name.toLowerCase().includes(word));
   const most = Math.max(1, ...shown.map(({ bin }) => counted.totals[bin]));
   const listedCodes = shown.map(({ code }) => code).join(" ");
   if (list.dataset.codes !== listedCodes) {
     list.dataset.codes = listedCodes;
-    const focused = document.activeElement instanceof HTMLInputElement && list.contains(document.activeElement)
-      ? document.activeElement.value : null;
-    list.replaceChildren(...shown.map(({ code, name }) => make("li", {}, make("label", { title: name },
-      make("input", { type: "checkbox", value: code, onchange: () => toggleCode(id, code) }),
-      make("span", { class: "name" }, name),
-      make("span", { class: "bar", "aria-hidden": "true" }, make("i", { class: "all" }), make("i", { class: "now" })),
-      make("span", { class: "num" })))));
+    const focused =
+      document.activeElement instanceof HTMLInputElement && list.contains(document.activeElement)
+        ? document.activeElement.value
+        : null;
+    list.replaceChildren(
+      ...shown.map(({ code, name }) =>
+        make(
+          "li",
+          {},
+          make(
+            "label",
+            { title: name },
+            make("input", { type: "checkbox", value: code, onchange: () => toggleCode(id, code) }),
+            make("span", { class: "name" }, name),
+            make(
+              "span",
+              { class: "bar", "aria-hidden": "true" },
+              make("i", { class: "all" }),
+              make("i", { class: "now" }),
+            ),
+            make("span", { class: "num" }),
+          ),
+        ),
+      ),
+    );
     if (focused !== null) {
       const again = list.querySelector(`input[value="${CSS.escape(focused)}"]`);
       if (again instanceof HTMLElement) again.focus();
@@ -343,13 +447,29 @@ function fillScorePicker() {
     const group = column.group || "Scores";
     groups.set(group, [...(groups.get(group) || []), column]);
   }
-  list.replaceChildren(...[...groups].map(([group, columns]) => make("fieldset", {},
-    make("legend", {}, group),
-    ...columns.map((column) => make("label", { title: column.about || column.source || column.name },
-      make("input", { type: "checkbox", value: column.id,
-        onchange: (/** @type {Event} */ event) =>
-          showScore(column, /** @type {HTMLInputElement} */ (event.target).checked) }),
-      make("span", {}, column.title), make("code", {}, column.name))))));
+  list.replaceChildren(
+    ...[...groups].map(([group, columns]) =>
+      make(
+        "fieldset",
+        {},
+        make("legend", {}, group),
+        ...columns.map((column) =>
+          make(
+            "label",
+            { title: column.about || column.source || column.name },
+            make("input", {
+              type: "checkbox",
+              value: column.id,
+              onchange: (/** @type {Event} */ event) =>
+                showScore(column, /** @type {HTMLInputElement} */ (event.target).checked),
+            }),
+            make("span", {}, column.title),
+            make("code", {}, column.name),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 /** Show what the list has to its search, and which of it are shown. */

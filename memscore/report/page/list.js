@@ -45,8 +45,12 @@ function makeList() {
   for (const view of /** @type {const} */ (["gallery", "table"])) {
     element(`view-${view}`).addEventListener("click", () => showView(view));
   }
-  for (const [id, step] of /** @type {[string, (page: number) => number][]} */ ([["page-first", () => 0],
-    ["page-back", (page) => page - 1], ["page-next", (page) => page + 1], ["page-last", () => Infinity]])) {
+  for (const [id, step] of /** @type {[string, (page: number) => number][]} */ ([
+    ["page-first", () => 0],
+    ["page-back", (page) => page - 1],
+    ["page-next", (page) => page + 1],
+    ["page-last", () => Infinity],
+  ])) {
     element(id).addEventListener("click", () => showPage(step(listed.page)));
   }
   element("table-scroll").addEventListener("scroll", () => drawTableRows(), { passive: true });
@@ -94,7 +98,8 @@ function updateList() {
   const first = listed.page * perPage;
   const last = Math.min(first + perPage, listed.rows.length);
   element("page-place").textContent = listed.rows.length
-    ? `${formatCount(first + 1)}–${formatCount(last)} of ${formatCount(listed.rows.length)}` : "none";
+    ? `${formatCount(first + 1)}–${formatCount(last)} of ${formatCount(listed.rows.length)}`
+    : "none";
   for (const id of ["page-first", "page-back"]) disable(id, listed.page === 0);
   for (const id of ["page-next", "page-last"]) disable(id, last >= listed.rows.length);
   /** @type {HTMLSelectElement} */ (element("sort")).value = listed.sort;
@@ -127,7 +132,8 @@ function drawGallery(rows) {
     const known = listed.cards.get(row);
     const card = known && known.key === key ? known : { key, item: make("li", {}, makeCard(row)) };
     cards.set(row, card);
-    if (card.item.firstElementChild) card.item.firstElementChild.setAttribute("tabindex", place === listed.cursor ? "0" : "-1");
+    if (card.item.firstElementChild)
+      card.item.firstElementChild.setAttribute("tabindex", place === listed.cursor ? "0" : "-1");
     return card.item;
   });
   listed.cards = cards;
@@ -144,16 +150,32 @@ function makeCard(row) {
   const column = /** @type {Column} */ (COLUMNS.get(listed.sort));
   const shown = SCORES.includes(column) ? column : null;
   const id = readIds()[row];
-  const button = make("button", { type: "button", class: "card", tabindex: -1, "data-row": row,
-    "aria-label": describeExample(row), onclick: () => {
-      listed.cursor = Math.max(0, listed.rows.indexOf(row) - listed.page * countPerPage());
-      openExample(row);
-    } },
-  drawThumbnail(row),
-  shown ? make("span", { class: "card-value num" }, formatValue(shown.id, readScore(shown.id)[row]),
-    " ", make("small", {}, formatInterval(shown, row))) : null,
-  ...describeLabels(row).map((line) => make("span", { class: line.class }, line.text)),
-  make("span", { class: "card-id", title: id }, id));
+  const button = make(
+    "button",
+    {
+      type: "button",
+      class: "card",
+      tabindex: -1,
+      "data-row": row,
+      "aria-label": describeExample(row),
+      onclick: () => {
+        listed.cursor = Math.max(0, listed.rows.indexOf(row) - listed.page * countPerPage());
+        openExample(row);
+      },
+    },
+    drawThumbnail(row),
+    shown
+      ? make(
+          "span",
+          { class: "card-value num" },
+          formatValue(shown.id, readScore(shown.id)[row]),
+          " ",
+          make("small", {}, formatInterval(shown, row)),
+        )
+      : null,
+    ...describeLabels(row).map((line) => make("span", { class: line.class }, line.text)),
+    make("span", { class: "card-id", title: id }, id),
+  );
   if (listed.picked.has(row)) button.classList.add("picked");
   if (opened.row === row) button.classList.add("open");
   return button;
@@ -179,10 +201,11 @@ function describeLabels(row) {
   }
   if (answer && readCodes(answer.id)[row] !== NO_CODE) {
     const answered = readCodes(answer.id)[row];
-    const how = share && !Number.isNaN(readScore(share.id)[row])
-      ? ` (${formatPercent(readScore(share.id)[row])})` : "";
-    lines.push({ class: answered === code ? "card-note" : "card-note other",
-      text: `left-out models: ${answered === code ? "the same" : nameClass(answered)}${how}` });
+    const how = share && !Number.isNaN(readScore(share.id)[row]) ? ` (${formatPercent(readScore(share.id)[row])})` : "";
+    lines.push({
+      class: answered === code ? "card-note" : "card-note other",
+      text: `left-out models: ${answered === code ? "the same" : nameClass(answered)}${how}`,
+    });
   }
   if (suspect && readCodes(suspect.id)[row] === 1) lines.push({ class: "badge warn", text: "suspected wrong label" });
   const twins = (META.twins || {})[row];
@@ -193,9 +216,13 @@ function describeLabels(row) {
 /** @param {number} row @returns {string} */
 function describeExample(row) {
   const column = COLUMNS.get(listed.sort);
-  const value = column && SCORES.includes(column)
-    ? `, ${column.title} ${formatValue(column.id, readScore(column.id)[row])} ${formatInterval(column, row)}` : "";
-  return `${readIds()[row]}${value}, ${describeLabels(row).map((line) => line.text).join(", ")}`;
+  const value =
+    column && SCORES.includes(column)
+      ? `, ${column.title} ${formatValue(column.id, readScore(column.id)[row])} ${formatInterval(column, row)}`
+      : "";
+  return `${readIds()[row]}${value}, ${describeLabels(row)
+    .map((line) => line.text)
+    .join(", ")}`;
 }
 
 /** @param {number} place */
@@ -214,10 +241,19 @@ function moveInGallery(event) {
   const place = cards.indexOf(/** @type {Element} */ (document.activeElement));
   if (place < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
   const top = cards[0].getBoundingClientRect().top;
-  const across = Math.max(1, cards.findIndex((card) => card.getBoundingClientRect().top > top + 4));
+  const across = Math.max(
+    1,
+    cards.findIndex((card) => card.getBoundingClientRect().top > top + 4),
+  );
   const columns = cards[cards.length - 1].getBoundingClientRect().top <= top + 4 ? cards.length : across;
-  const steps = /** @type {Record<string, number>} */ ({ ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns,
-    ArrowDown: columns, Home: -place, End: cards.length - 1 - place });
+  const steps = /** @type {Record<string, number>} */ ({
+    ArrowLeft: -1,
+    ArrowRight: 1,
+    ArrowUp: -columns,
+    ArrowDown: columns,
+    Home: -place,
+    End: cards.length - 1 - place,
+  });
   if (event.key === "x") pick(Number(/** @type {HTMLElement} */ (cards[place]).dataset.row));
   else if (event.key === "PageDown" || event.key === "PageUp") {
     showPage(listed.page + (event.key === "PageDown" ? 1 : -1));
@@ -244,18 +280,39 @@ function drawTable() {
   const shown = columns.map((column) => {
     const sorted = column.id === listed.sort;
     const isText = column.role === "id" || isCoded(column);
-    return make("th", { scope: "col", class: isText ? "" : "num", role: "columnheader",
-      "aria-sort": sorted ? (listed.descending ? "descending" : "ascending") : "none" },
-    make("button", { type: "button", title: [column.name, column.about || column.source].filter(Boolean).join(": "),
-      onclick: () => sortBy(column.id, sorted ? !listed.descending : undefined) },
-    column.title, make("span", { class: "arrow", "aria-hidden": "true" },
-      sorted ? (listed.descending ? " ↓" : " ↑") : "")));
+    return make(
+      "th",
+      {
+        scope: "col",
+        class: isText ? "" : "num",
+        role: "columnheader",
+        "aria-sort": sorted ? (listed.descending ? "descending" : "ascending") : "none",
+      },
+      make(
+        "button",
+        {
+          type: "button",
+          title: [column.name, column.about || column.source].filter(Boolean).join(": "),
+          onclick: () => sortBy(column.id, sorted ? !listed.descending : undefined),
+        },
+        column.title,
+        make("span", { class: "arrow", "aria-hidden": "true" }, sorted ? (listed.descending ? " ↓" : " ↑") : ""),
+      ),
+    );
   });
-  const image = META.image ? [make("th", { scope: "col", role: "columnheader" }, make("span", { class: "hidden-text" },
-    "Image"))] : [];
+  const image = META.image
+    ? [make("th", { scope: "col", role: "columnheader" }, make("span", { class: "hidden-text" }, "Image"))]
+    : [];
   const had = head.contains(document.activeElement);
-  head.replaceChildren(make("tr", { role: "row" },
-    make("th", { scope: "col", role: "columnheader", class: "num" }, "#"), ...image, ...shown));
+  head.replaceChildren(
+    make(
+      "tr",
+      { role: "row" },
+      make("th", { scope: "col", role: "columnheader", class: "num" }, "#"),
+      ...image,
+      ...shown,
+    ),
+  );
   if (had) {
     const again = head.querySelector("[aria-sort=ascending] button, [aria-sort=descending] button");
     if (again instanceof HTMLElement) again.focus();
@@ -284,7 +341,8 @@ function drawTableRows() {
     return made;
   };
   const made = [];
-  for (let place = from; place < to; place++) made.push(makeTableRow(columns, listed.rows[first + place], first + place));
+  for (let place = from; place < to; place++)
+    made.push(makeTableRow(columns, listed.rows[first + place], first + place));
   body.replaceChildren(spacer(from), ...made, spacer(count - to));
   listed.drawn = key;
   if (focused) focusRow(listed.cursor, false);
@@ -298,20 +356,36 @@ function drawTableRows() {
  */
 function makeTableRow(columns, row, place) {
   const onPage = place - listed.page * PER_TABLE;
-  const made = make("tr", { role: "row", "aria-rowindex": place + 2, "data-row": row, "data-place": onPage,
-    tabindex: onPage === listed.cursor ? 0 : -1,
-    class: [listed.picked.has(row) ? "picked" : "", opened.row === row ? "open" : ""].join(" ").trim(),
-    onclick: () => { listed.cursor = onPage; openExample(row); } },
-  make("td", { class: "num muted" }, formatCount(place + 1)),
-  META.image ? make("td", { class: "image" }, drawThumbnail(row)) : null,
-  ...columns.map((column) => {
-    if (column.role === "id") {
-      return make("td", { class: "id" }, make("span", { title: readIds()[row] }, readIds()[row]));
-    }
-    if (isCoded(column)) return make("td", { class: "name" }, nameCode(column, readCodes(column.id)[row]));
-    return make("td", { class: "num" }, formatValue(column.id, readScore(column.id)[row]), " ",
-      make("small", {}, formatInterval(column, row)));
-  }));
+  const made = make(
+    "tr",
+    {
+      role: "row",
+      "aria-rowindex": place + 2,
+      "data-row": row,
+      "data-place": onPage,
+      tabindex: onPage === listed.cursor ? 0 : -1,
+      class: [listed.picked.has(row) ? "picked" : "", opened.row === row ? "open" : ""].join(" ").trim(),
+      onclick: () => {
+        listed.cursor = onPage;
+        openExample(row);
+      },
+    },
+    make("td", { class: "num muted" }, formatCount(place + 1)),
+    META.image ? make("td", { class: "image" }, drawThumbnail(row)) : null,
+    ...columns.map((column) => {
+      if (column.role === "id") {
+        return make("td", { class: "id" }, make("span", { title: readIds()[row] }, readIds()[row]));
+      }
+      if (isCoded(column)) return make("td", { class: "name" }, nameCode(column, readCodes(column.id)[row]));
+      return make(
+        "td",
+        { class: "num" },
+        formatValue(column.id, readScore(column.id)[row]),
+        " ",
+        make("small", {}, formatInterval(column, row)),
+      );
+    }),
+  );
   return made;
 }
 
@@ -341,8 +415,14 @@ function moveInTable(event) {
   const row = document.activeElement;
   if (!(row instanceof HTMLElement) || row.dataset.place === undefined) return;
   const place = Number(row.dataset.place);
-  const steps = /** @type {Record<string, number>} */ ({ ArrowUp: -1, ArrowDown: 1, PageUp: -12, PageDown: 12,
-    Home: -place, End: PER_TABLE });
+  const steps = /** @type {Record<string, number>} */ ({
+    ArrowUp: -1,
+    ArrowDown: 1,
+    PageUp: -12,
+    PageDown: 12,
+    Home: -place,
+    End: PER_TABLE,
+  });
   if (event.key in steps) focusRow(place + steps[event.key]);
   else if (event.key === "Enter" || event.key === " ") openExample(Number(row.dataset.row));
   else if (event.key === "x") pick(Number(row.dataset.row));
@@ -354,8 +434,10 @@ function moveInTable(event) {
 function pick(row) {
   if (!listed.picked.delete(row)) listed.picked.add(row);
   if (filters.active.has(PICKED)) showPicked(listed.picked.size > 0);
-  announce(`${readIds()[row]} ${listed.picked.has(row) ? "picked" : "not picked any more"}; ` +
-    `${formatCount(listed.picked.size)} picked`);
+  announce(
+    `${readIds()[row]} ${listed.picked.has(row) ? "picked" : "not picked any more"}; ` +
+      `${formatCount(listed.picked.size)} picked`,
+  );
   refresh();
 }
 

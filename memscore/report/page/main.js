@@ -52,10 +52,27 @@ function updateSummarySoon() {
 function updateChips() {
   element("count").textContent = formatCount(filters.count);
   element("count-of").textContent = filters.active.size
-    ? ` of ${formatCount(N)} examples (${formatPercent(filters.count / N)})` : " examples";
-  element("chips").replaceChildren(...[...filters.active].map(([id, filter]) => make("li", {},
-    make("button", { type: "button", class: "chip", "aria-label": `Clear the filter ${describeFilter(id, filter)}`,
-      onclick: () => filters.set(id, null) }, describeFilter(id, filter), make("span", { "aria-hidden": "true" }, " ×")))));
+    ? ` of ${formatCount(N)} examples (${formatPercent(filters.count / N)})`
+    : " examples";
+  element("chips").replaceChildren(
+    ...[...filters.active].map(([id, filter]) =>
+      make(
+        "li",
+        {},
+        make(
+          "button",
+          {
+            type: "button",
+            class: "chip",
+            "aria-label": `Clear the filter ${describeFilter(id, filter)}`,
+            onclick: () => filters.set(id, null),
+          },
+          describeFilter(id, filter),
+          make("span", { "aria-hidden": "true" }, " ×"),
+        ),
+      ),
+    ),
+  );
   disable("clear-all", filters.active.size === 0);
   const picks = element("show-picked");
   picks.hidden = listed.picked.size === 0 && !filters.active.has(PICKED);
@@ -109,19 +126,28 @@ function updateSummary() {
     let k = 0;
     for (const row of order) {
       if (filters.masks[row] !== 0 || values[row] !== values[row]) continue;
-      quantiles.forEach((place, which) => { if (place === k) found[which] = values[row]; });
+      quantiles.forEach((place, which) => {
+        if (place === k) found[which] = values[row];
+      });
       k++;
     }
     const cell = (/** @type {number} */ value) => make("td", { class: "num" }, formatValue(column.id, value));
-    return make("tr", {}, make("th", { scope: "row", title: column.name }, column.title),
-      cell(n ? sum / n : NaN), cell(all ? total / all : NaN), ...found.map(cell));
+    return make(
+      "tr",
+      {},
+      make("th", { scope: "row", title: column.name }, column.title),
+      cell(n ? sum / n : NaN),
+      cell(all ? total / all : NaN),
+      ...found.map(cell),
+    );
   });
   element("summary-body").replaceChildren(...rows);
   element("scatter-rho").textContent = "";
   if (scatter.x && scatter.y && scatter.x !== scatter.y && filters.count > 2) {
     const { rho, n } = correlate(scatter.x, scatter.y);
-    element("scatter-rho").textContent = Number.isNaN(rho) ? "" : `Spearman's correlation ${formatFixed(rho, 3)} of the ` +
-      `${formatCount(n)} shown`;
+    element("scatter-rho").textContent = Number.isNaN(rho)
+      ? ""
+      : `Spearman's correlation ${formatFixed(rho, 3)} of the ` + `${formatCount(n)} shown`;
   }
 }
 
@@ -178,10 +204,15 @@ function restoreState() {
     if (!column) unknown.push(name);
     return column;
   };
-  const places = state.has("pick") || state.has("example")
-    ? new Map(readIds().map((id, row) => /** @type {[string, number]} */ ([id, row]))) : new Map();
+  const places =
+    state.has("pick") || state.has("example")
+      ? new Map(readIds().map((id, row) => /** @type {[string, number]} */ ([id, row])))
+      : new Map();
   filters.clear();
-  const shown = state.getAll("show").map(find).filter((column) => column !== undefined);
+  const shown = state
+    .getAll("show")
+    .map(find)
+    .filter((column) => column !== undefined);
   const wanted = shown.length ? shown.map((column) => column.id) : initial.shown;
   for (const id of [...histograms.keys()]) if (!wanted.includes(id)) removeHistogram(id);
   for (const id of wanted) {
@@ -201,7 +232,12 @@ function restoreState() {
     if (!column || !isCoded(column)) continue;
     filters.set(column.id, { kind: "codes", codes: new Set(codes.split(".").map(Number)) });
   }
-  listed.picked = new Set(state.getAll("pick").filter((id) => places.has(id)).map((id) => Number(places.get(id))));
+  listed.picked = new Set(
+    state
+      .getAll("pick")
+      .filter((id) => places.has(id))
+      .map((id) => Number(places.get(id))),
+  );
   if (state.get("picked-only") && listed.picked.size) showPicked(true);
   const sort = state.get("sort") ? find(String(state.get("sort"))) : COLUMNS.get(initial.sort);
   if (sort) sortBy(sort.id, state.has("order") ? state.get("order") === "down" : undefined);
@@ -218,7 +254,9 @@ function restoreState() {
   const b = String(state.get("b"));
   compared.a = models.has(a) ? a : first || "";
   compared.b = models.has(b) ? b : second || "";
-  compared.set = ["retain", "shown", "all"].includes(String(state.get("compare"))) ? String(state.get("compare")) : "forget";
+  compared.set = ["retain", "shown", "all"].includes(String(state.get("compare")))
+    ? String(state.get("compare"))
+    : "forget";
   const prior = Number(state.get("prior") || 0.5);
   setPrior(prior > 0 && prior < 1 ? prior : 0.5);
   updateAll();
@@ -228,16 +266,24 @@ function restoreState() {
   if (example !== null && !places.has(example)) unknown.push(example);
   element("link-note").hidden = unknown.length === 0;
   element("link-note").textContent = unknown.length
-    ? `The link names what this page does not have: ${unknown.join(", ")}.` : "";
+    ? `The link names what this page does not have: ${unknown.join(", ")}.`
+    : "";
 }
 
 // ---- keys, colours, print
 
 const KEYS = [
-  ["?", "show these keys"], ["/", "find a score to show"], ["g", "gallery"], ["t", "table"],
+  ["?", "show these keys"],
+  ["/", "find a score to show"],
+  ["g", "gallery"],
+  ["t", "table"],
   ["arrow keys", "move through gallery and table, or move the end of a brush that has the focus"],
-  ["Enter", "open the example"], ["j, k", "next and previous example"], ["x", "pick the example"],
-  ["e", "copy or download ids"], ["l", "counts linear or logarithmic"], ["d", "dark or light"],
+  ["Enter", "open the example"],
+  ["j, k", "next and previous example"],
+  ["x", "pick the example"],
+  ["e", "copy or download ids"],
+  ["l", "counts linear or logarithmic"],
+  ["d", "dark or light"],
   ["Escape", "close what is open, else clear the brush that has the focus, else all filters"],
 ];
 
@@ -265,10 +311,16 @@ function pressKey(event) {
       /** @type {HTMLDetailsElement} */ (element("score-picker")).open = true;
       element("score-search").focus();
     },
-    g: () => showView("gallery"), t: () => showView("table"), e: () => openExport(),
-    l: () => setLogCounts(!logCounts), d: switchTheme,
-    j: () => stepExample(1), k: () => stepExample(-1),
-    x: () => { if (opened.row !== null) pick(opened.row); },
+    g: () => showView("gallery"),
+    t: () => showView("table"),
+    e: () => openExport(),
+    l: () => setLogCounts(!logCounts),
+    d: switchTheme,
+    j: () => stepExample(1),
+    k: () => stepExample(-1),
+    x: () => {
+      if (opened.row !== null) pick(opened.row);
+    },
   });
   if (opened.row !== null && element("example").contains(target)) {
     actions.ArrowRight = () => stepExample(1);
@@ -308,24 +360,79 @@ function preparePrint() {
   const rows = listed.rows.subarray(0, PRINTED_ROWS);
   element("printed").replaceChildren(
     make("h3", {}, "Filters"),
-    filters.active.size ? make("table", { class: "data" }, make("thead", {}, make("tr", {},
-      make("th", { scope: "col" }, "Column"), make("th", { scope: "col" }, "Shown"))),
-    make("tbody", {}, ...[...filters.active].map(([id, filter]) => {
-      const column = COLUMNS.get(id);
-      return make("tr", {}, make("th", { scope: "row" }, column ? column.title : "Picked by hand"),
-        make("td", {}, column ? describeFilter(id, filter).slice(column.title.length).replace(/^:? /, "")
-          : describeFilter(id, filter)));
-    }))) : make("p", {}, "None: all examples are shown."),
-    make("h3", {}, `The first ${formatCount(rows.length)} of ${formatCount(listed.rows.length)} examples by ` +
-      `${(COLUMNS.get(listed.sort) || { title: "" }).title}`),
-    make("table", { class: "data" }, make("thead", {}, make("tr", {}, ...columns.map((column) =>
-      make("th", { scope: "col", class: column.role === "id" || isCoded(column) ? "" : "num" }, column.title)))),
-    make("tbody", {}, ...[...rows].map((row) => make("tr", {}, ...columns.map((column) => {
-      if (column.role === "id") return make("td", { class: "id" }, readIds()[row]);
-      if (isCoded(column)) return make("td", {}, nameCode(column, readCodes(column.id)[row]));
-      return make("td", { class: "num" }, formatValue(column.id, readScore(column.id)[row]), " ",
-        make("small", {}, formatInterval(column, row)));
-    }))))));
+    filters.active.size
+      ? make(
+          "table",
+          { class: "data" },
+          make(
+            "thead",
+            {},
+            make("tr", {}, make("th", { scope: "col" }, "Column"), make("th", { scope: "col" }, "Shown")),
+          ),
+          make(
+            "tbody",
+            {},
+            ...[...filters.active].map(([id, filter]) => {
+              const column = COLUMNS.get(id);
+              return make(
+                "tr",
+                {},
+                make("th", { scope: "row" }, column ? column.title : "Picked by hand"),
+                make(
+                  "td",
+                  {},
+                  column
+                    ? describeFilter(id, filter).slice(column.title.length).replace(/^:? /, "")
+                    : describeFilter(id, filter),
+                ),
+              );
+            }),
+          ),
+        )
+      : make("p", {}, "None: all examples are shown."),
+    make(
+      "h3",
+      {},
+      `The first ${formatCount(rows.length)} of ${formatCount(listed.rows.length)} examples by ` +
+        `${(COLUMNS.get(listed.sort) || { title: "" }).title}`,
+    ),
+    make(
+      "table",
+      { class: "data" },
+      make(
+        "thead",
+        {},
+        make(
+          "tr",
+          {},
+          ...columns.map((column) =>
+            make("th", { scope: "col", class: column.role === "id" || isCoded(column) ? "" : "num" }, column.title),
+          ),
+        ),
+      ),
+      make(
+        "tbody",
+        {},
+        ...[...rows].map((row) =>
+          make(
+            "tr",
+            {},
+            ...columns.map((column) => {
+              if (column.role === "id") return make("td", { class: "id" }, readIds()[row]);
+              if (isCoded(column)) return make("td", {}, nameCode(column, readCodes(column.id)[row]));
+              return make(
+                "td",
+                { class: "num" },
+                formatValue(column.id, readScore(column.id)[row]),
+                " ",
+                make("small", {}, formatInterval(column, row)),
+              );
+            }),
+          ),
+        ),
+      ),
+    ),
+  );
   redrawAll();
 }
 
@@ -380,21 +487,34 @@ function start() {
   element("show-picked").addEventListener("click", () => showPicked(!filters.active.has(PICKED)));
   element("copy-link").addEventListener("click", async () => {
     history.replaceState(null, "", `#${describeState()}`);
-    announce(await copyText(location.href) ? "link copied" : "the link is in the address bar");
+    announce((await copyText(location.href)) ? "link copied" : "the link is in the address bar");
     element("copy-link").textContent = "Link copied";
-    setTimeout(() => { element("copy-link").textContent = "Copy link"; }, 1500);
+    setTimeout(() => {
+      element("copy-link").textContent = "Copy link";
+    }, 1500);
   });
   element("example-close").addEventListener("click", closeExample);
   element("example-back").addEventListener("click", () => stepExample(-1));
   element("example-next").addEventListener("click", () => stepExample(1));
-  element("example-pick").addEventListener("click", () => { if (opened.row !== null) pick(opened.row); });
+  element("example-pick").addEventListener("click", () => {
+    if (opened.row !== null) pick(opened.row);
+  });
   element("theme").addEventListener("click", switchTheme);
   element("show-keys").addEventListener("click", () => /** @type {HTMLDialogElement} */ (element("keys")).showModal());
   element("keys-close").addEventListener("click", () => /** @type {HTMLDialogElement} */ (element("keys")).close());
   document.addEventListener("keydown", pressKey);
-  for (const [name, down] of /** @type {[string, boolean][]} */ ([["pointerdown", true], ["pointerup", false],
-    ["pointercancel", false]])) {
-    window.addEventListener(name, () => { pointerIsDown = down; }, true);
+  for (const [name, down] of /** @type {[string, boolean][]} */ ([
+    ["pointerdown", true],
+    ["pointerup", false],
+    ["pointercancel", false],
+  ])) {
+    window.addEventListener(
+      name,
+      () => {
+        pointerIsDown = down;
+      },
+      true,
+    );
   }
   // links within the page scroll, and leave the state in the address
   document.addEventListener("click", (event) => {

@@ -33,8 +33,16 @@ function readColours() {
     const style = getComputedStyle(document.documentElement);
     const read = (/** @type {string} */ name) => style.getPropertyValue(`--${name}`).trim();
     pageColours = {
-      text: read("text"), muted: read("muted"), line: read("line"), page: read("page"), accent: read("accent"),
-      soft: read("accent-soft"), second: read("second"), rest: read("rest"), good: read("good"), bad: read("bad"),
+      text: read("text"),
+      muted: read("muted"),
+      line: read("line"),
+      page: read("page"),
+      accent: read("accent"),
+      soft: read("accent-soft"),
+      second: read("second"),
+      rest: read("rest"),
+      good: read("good"),
+      bad: read("bad"),
       series: [1, 2, 3, 4, 5, 6, 7, 8].map((k) => read(`series-${k}`)),
     };
   }
@@ -100,10 +108,13 @@ function makeLinear(lo, hi, from, to, count = 5) {
   for (let k = Math.ceil(lo / step - 1e-9); k <= Math.floor(hi / step + 1e-9); k++) ticks.push(k * step);
   const digits = Math.max(0, Math.min(6, -Math.floor(Math.log10(step) + 1e-9) + (isHalfStep(step) ? 1 : 0)));
   return {
-    lo, hi, ticks, log: false,
+    lo,
+    hi,
+    ticks,
+    log: false,
     map: (value) => from + ((value - lo) / (hi - lo)) * (to - from),
     invert: (place) => lo + ((place - from) / (to - from)) * (hi - lo),
-    format: (value) => Math.abs(value) >= 10000 ? formatShort(value) : formatFixed(value, digits),
+    format: (value) => (Math.abs(value) >= 10000 ? formatShort(value) : formatFixed(value, digits)),
   };
 }
 
@@ -136,7 +147,11 @@ function makeLog(lo, hi, from, to, format = (value) => formatPower(value)) {
   for (let power = Math.ceil(bottom - 1e-9); power <= top + 1e-9; power += every) ticks.push(10 ** power);
   if (ticks.length < 2) ticks = [lo, Math.sqrt(lo * hi), hi].map((value) => Number(value.toPrecision(1)));
   return {
-    lo, hi, ticks, log: true, format,
+    lo,
+    hi,
+    ticks,
+    log: true,
+    format,
     map: (value) => from + ((Math.log10(Math.max(value, lo)) - bottom) / (top - bottom)) * (to - from),
     invert: (place) => 10 ** (bottom + ((place - from) / (to - from)) * (top - bottom)),
   };
@@ -284,12 +299,22 @@ function splitColour(colour) {
  * @returns {HTMLElement}
  */
 function makeLegend(series) {
-  return make("ul", { class: "legend" }, ...series.map(({ title, value, colour, dash, shape }) => {
-    const swatch = make("span", { class: `swatch ${shape || "line"}`, "aria-hidden": "true" });
-    swatch.style.color = colour;
-    if (dash && dash.length) swatch.classList.add("dashed");
-    return make("li", {}, swatch, make("span", {}, title), value ? make("span", { class: "muted num" }, value) : null);
-  }));
+  return make(
+    "ul",
+    { class: "legend" },
+    ...series.map(({ title, value, colour, dash, shape }) => {
+      const swatch = make("span", { class: `swatch ${shape || "line"}`, "aria-hidden": "true" });
+      swatch.style.color = colour;
+      if (dash && dash.length) swatch.classList.add("dashed");
+      return make(
+        "li",
+        {},
+        swatch,
+        make("span", {}, title),
+        value ? make("span", { class: "muted num" }, value) : null,
+      );
+    }),
+  );
 }
 
 /** @param {number} k @returns {string} a colour of a series, as a variable of the style sheet */

@@ -9,8 +9,9 @@ function makeProxyFigures() {
   if (!host) return;
   const proxies = META.proxies || [];
   if (proxies.length) host.append(makeFidelity(proxies));
-  const scores = SCORES.filter((column) => (META.lorenz ? META.lorenz.includes(column.id)
-    : column.unit === "probability" && column.direction === 1));
+  const scores = SCORES.filter((column) =>
+    META.lorenz ? META.lorenz.includes(column.id) : column.unit === "probability" && column.direction === 1,
+  );
   if (scores.length) host.append(makeLorenz(scores));
 }
 
@@ -21,18 +22,41 @@ function makeProxyFigures() {
 function makeFidelity(proxies) {
   const sorted = [...proxies].sort((a, b) => Math.abs(b.rho.value) - Math.abs(a.rho.value));
   const target = META.proxy_target ? META.proxy_target.title : "memorization";
-  const dots = makeFigure(`Spearman correlation of ${sorted.length} proxies with ${target}`, "dots",
-    (context, width, height) => drawFidelity(context, width, height, sorted));
+  const dots = makeFigure(
+    `Spearman correlation of ${sorted.length} proxies with ${target}`,
+    "dots",
+    (context, width, height) => drawFidelity(context, width, height, sorted),
+  );
   dots.style.height = `${Math.max(sorted.length * 26 + 74, 160)}px`;
   const timed = sorted.filter((proxy) => proxy.seconds);
-  const figures = [make("figure", {}, dots, make("figcaption", {}, `How far each proxy ranks examples as ${target} ` +
-    "does: Spearman's correlation, its sign turned where a lower value means more memorized. 1 is the same order; " +
-    "bars are intervals."))];
+  const figures = [
+    make(
+      "figure",
+      {},
+      dots,
+      make(
+        "figcaption",
+        {},
+        `How far each proxy ranks examples as ${target} ` +
+          "does: Spearman's correlation, its sign turned where a lower value means more memorized. 1 is the same order; " +
+          "bars are intervals.",
+      ),
+    ),
+  ];
   if (timed.length > 1) {
-    const cost = makeFigure(`Correlation of ${timed.length} proxies against their cost`, "square",
-      (context, width, height) => drawCost(context, width, height, timed));
-    figures.push(make("figure", {}, cost, make("figcaption", {}, "The same against what it costs: up is better, left " +
-      "is cheaper.")));
+    const cost = makeFigure(
+      `Correlation of ${timed.length} proxies against their cost`,
+      "square",
+      (context, width, height) => drawCost(context, width, height, timed),
+    );
+    figures.push(
+      make(
+        "figure",
+        {},
+        cost,
+        make("figcaption", {}, "The same against what it costs: up is better, left " + "is cheaper."),
+      ),
+    );
   }
   return make("div", { class: "side-by-side" }, ...figures);
 }
@@ -41,7 +65,8 @@ function makeFidelity(proxies) {
 function turnCorrelation({ rho, direction, id }) {
   const column = COLUMNS.get(id || "");
   if ((direction || (column ? column.direction : 0)) !== -1) return rho;
-  const turn = (/** @type {number | null | undefined} */ value) => value === null || value === undefined ? null : -value;
+  const turn = (/** @type {number | null | undefined} */ value) =>
+    value === null || value === undefined ? null : -value;
   return { value: -rho.value, lo: turn(rho.hi), hi: turn(rho.lo) };
 }
 
@@ -120,8 +145,11 @@ function drawCost(context, width, height, proxies) {
     const flips = left + 8 + size > box.left + box.width;
     const from = flips ? left - 8 - size : left + 8;
     // a name that would lie on another one is left out: the list beside has all
-    if (from < box.left || taken.some((other) => Math.abs(other.top - top) < 12 && from < other.right + 4 &&
-      from + size > other.left - 4)) return;
+    if (
+      from < box.left ||
+      taken.some((other) => Math.abs(other.top - top) < 12 && from < other.right + 4 && from + size > other.left - 4)
+    )
+      return;
     taken.push({ left: from, right: from + size, top });
     context.textAlign = "left";
     context.fillText(proxy.title, from, top);
@@ -134,10 +162,15 @@ function drawCost(context, width, height, proxies) {
  */
 function makeLorenz(scores) {
   distribution.id = scores[0].id;
-  const select = /** @type {HTMLSelectElement} */ (make("select", { id: "lorenz-score", onchange: () => {
-    distribution.id = select.value;
-    update();
-  } }));
+  const select = /** @type {HTMLSelectElement} */ (
+    make("select", {
+      id: "lorenz-score",
+      onchange: () => {
+        distribution.id = select.value;
+        update();
+      },
+    })
+  );
   fillScoreSelect(select, scores);
   const histogram = makeFigure("", "half", (context, width, height) => drawDistribution(context, width, height));
   const curve = makeFigure("", "half", (context, width, height) => drawLorenz(context, width, height));
@@ -145,7 +178,8 @@ function makeLorenz(scores) {
   const update = () => {
     const column = /** @type {Column} */ (COLUMNS.get(distribution.id));
     const { gini, half } = measureConcentration(column.id);
-    caption.textContent = `Half of all ${column.title} lies in the top ${formatPercent(half)} of the examples; Gini ` +
+    caption.textContent =
+      `Half of all ${column.title} lies in the top ${formatPercent(half)} of the examples; Gini ` +
       `coefficient ${formatFixed(gini, 3)}. Estimates below 0, which are noise, count as 0.`;
     histogram.setAttribute("aria-label", `Distribution of ${column.title}`);
     curve.setAttribute("aria-label", `Lorenz curve of ${column.title}, Gini coefficient ${formatFixed(gini, 3)}`);
@@ -153,10 +187,18 @@ function makeLorenz(scores) {
     redraw(curve);
   };
   update();
-  return make("div", {}, make("h3", {}, "How a score is distributed"),
+  return make(
+    "div",
+    {},
+    make("h3", {}, "How a score is distributed"),
     make("div", { class: "controls" }, make("label", {}, "Score ", select)),
-    make("div", { class: "side-by-side" }, make("figure", {}, histogram, make("figcaption", {},
-      "Share of the examples with at least this value.")), make("figure", {}, curve, caption)));
+    make(
+      "div",
+      { class: "side-by-side" },
+      make("figure", {}, histogram, make("figcaption", {}, "Share of the examples with at least this value.")),
+      make("figure", {}, curve, caption),
+    ),
+  );
 }
 
 /**
@@ -198,7 +240,11 @@ function drawDistribution(context, width, height) {
   context.strokeStyle = colours.accent;
   context.lineWidth = 1.8;
   const steps = [...thin(order.length)];
-  drawPath(context, steps.map((k) => x.map(values[order[k]])), steps.map((k) => y.map((k + 1) / order.length)));
+  drawPath(
+    context,
+    steps.map((k) => x.map(values[order[k]])),
+    steps.map((k) => y.map((k + 1) / order.length)),
+  );
 }
 
 /**
@@ -214,8 +260,13 @@ function drawLorenz(context, width, height) {
   const x = makeLinear(0, 1, box.left, box.left + box.width, 5);
   const y = makeLinear(0, 1, box.top + box.height, box.top, 5);
   const percent = (/** @type {number} */ value) => formatFixed(100 * value, 0);
-  drawAxes(context, box, { ...x, format: percent }, { ...y, format: percent },
-    { x: "Examples with the highest values, %", y: "Their share of the sum, %" });
+  drawAxes(
+    context,
+    box,
+    { ...x, format: percent },
+    { ...y, format: percent },
+    { x: "Examples with the highest values, %", y: "Their share of the sum, %" },
+  );
   context.strokeStyle = colours.muted;
   context.setLineDash([4, 4]);
   drawLine(context, x.map(0), y.map(0), x.map(1), y.map(1));
@@ -223,7 +274,11 @@ function drawLorenz(context, width, height) {
   context.strokeStyle = colours.accent;
   context.lineWidth = 1.8;
   const steps = [...thin(shares.length)];
-  drawPath(context, steps.map((k) => x.map(k / (shares.length - 1))), steps.map((k) => y.map(shares[k])));
+  drawPath(
+    context,
+    steps.map((k) => x.map(k / (shares.length - 1))),
+    steps.map((k) => y.map(shares[k])),
+  );
 }
 
 /**

@@ -2,7 +2,8 @@
 // Two scores against each other: how many examples lie at each place, and Spearman's correlation of those shown.
 
 const scatter = {
-  x: "", y: "",
+  x: "",
+  y: "",
   /** cell of each row in the plot, -1 outside @type {Int32Array} */
   places: new Int32Array(0),
   /** rows of each cell, whatever the filters @type {Uint32Array} */
@@ -56,13 +57,18 @@ function makeScatter() {
     if (row === null || !scatter.frame) return;
     const [first, second] = [COLUMNS.get(scatter.x), COLUMNS.get(scatter.y)];
     if (!first || !second) return;
-    tip.replaceChildren(make("strong", {}, readIds()[row]),
+    tip.replaceChildren(
+      make("strong", {}, readIds()[row]),
       ...[first, second].map((column) =>
-        make("span", {}, `${column.title} ${formatValue(column.id, readScore(column.id)[row])}`)));
+        make("span", {}, `${column.title} ${formatValue(column.id, readScore(column.id)[row])}`),
+      ),
+    );
     tip.style.left = `${Math.min(x + 14, canvas.clientWidth - tip.offsetWidth - 4)}px`;
     tip.style.top = `${Math.max(4, y - tip.offsetHeight - 10)}px`;
   });
-  canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
+  canvas.addEventListener("pointerleave", () => {
+    tip.hidden = true;
+  });
   canvas.addEventListener("pointerup", (event) => {
     const { drag, frame } = scatter;
     scatter.drag = null;
@@ -76,8 +82,10 @@ function makeScatter() {
     }
     const sides = (/** @type {Scale} */ scale, /** @type {number} */ a, /** @type {number} */ b) =>
       [scale.invert(a), scale.invert(b)].sort((one, other) => one - other).map((value) => Number(value.toPrecision(4)));
-    for (const [id, [lo, hi]] of /** @type {[string, number[]][]} */ ([[scatter.x, sides(frame.x, drag.x1, x)],
-      [scatter.y, sides(frame.y, drag.y1, y)]])) {
+    for (const [id, [lo, hi]] of /** @type {[string, number[]][]} */ ([
+      [scatter.x, sides(frame.x, drag.x1, x)],
+      [scatter.y, sides(frame.y, drag.y1, y)],
+    ])) {
       const column = COLUMNS.get(id);
       if (column && !histograms.has(id)) showScore(column, true);
       filters.set(id, { kind: "range", lo, hi });
@@ -86,7 +94,7 @@ function makeScatter() {
   canvas.addEventListener("click", (event) => {
     // fingers scroll the page, so they choose and do not draw
     if (/** @type {PointerEvent} */ (event).pointerType !== "touch") return;
-    const row = findNearest(...(/** @type {[number, number]} */ (Object.values(read(/** @type {any} */ (event))))));
+    const row = findNearest(.../** @type {[number, number]} */ (Object.values(read(/** @type {any} */ (event)))));
     if (row !== null) openExample(row);
   });
 }
@@ -222,7 +230,10 @@ function findNearest(left, top) {
 function correlate(first, second) {
   const [xs, ys] = [readScore(first), readScore(second)];
   const both = (/** @type {number} */ row) => filters.masks[row] === 0 && xs[row] === xs[row] && ys[row] === ys[row];
-  const [a, b] = /** @type {[string, Float32Array][]} */ ([[first, xs], [second, ys]]).map(([id, values]) => {
+  const [a, b] = /** @type {[string, Float32Array][]} */ ([
+    [first, xs],
+    [second, ys],
+  ]).map(([id, values]) => {
     const ranks = new Float64Array(N);
     const rows = orderRows(id, false).filter(both);
     for (let start = 0; start < rows.length;) {

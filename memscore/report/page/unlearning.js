@@ -7,11 +7,23 @@ function makeUnlearningFigures() {
   if (findModels()) host.append(makeComparison());
   const experiments = META.experiments || [];
   if (experiments.length) {
-    host.append(make("div", {}, make("h3", {}, "Methods beside oracle and original"), makeLegend([
-      { title: "oracle: a model retrained without the forget set, with its range", colour: "var(--good)", shape: "bar" },
-      { title: "original: the model before unlearning", colour: "var(--muted)", dash: [4, 4] },
-      { title: "method, with its interval", colour: "var(--accent)", shape: "dot" }]),
-    ...experiments.map((experiment, k) => makeExperiment(experiment, k === 0))));
+    host.append(
+      make(
+        "div",
+        {},
+        make("h3", {}, "Methods beside oracle and original"),
+        makeLegend([
+          {
+            title: "oracle: a model retrained without the forget set, with its range",
+            colour: "var(--good)",
+            shape: "bar",
+          },
+          { title: "original: the model before unlearning", colour: "var(--muted)", dash: [4, 4] },
+          { title: "method, with its interval", colour: "var(--accent)", shape: "dot" },
+        ]),
+        ...experiments.map((experiment, k) => makeExperiment(experiment, k === 0)),
+      ),
+    );
   }
   if ((META.sweeps || []).length) host.append(makeSweeps(META.sweeps || []));
 }
@@ -22,9 +34,13 @@ function makeUnlearningFigures() {
  * @returns {HTMLElement}
  */
 function makeExperiment(experiment, open) {
-  return make("details", { class: "experiment", open }, make("summary", {}, experiment.title),
+  return make(
+    "details",
+    { class: "experiment", open },
+    make("summary", {}, experiment.title),
     experiment.about ? make("p", { class: "lead" }, experiment.about) : null,
-    make("div", { class: "small-multiples" }, ...experiment.measures.map((measure) => makeMeasure(measure))));
+    make("div", { class: "small-multiples" }, ...experiment.measures.map((measure) => makeMeasure(measure))),
+  );
 }
 
 /**
@@ -32,15 +48,33 @@ function makeExperiment(experiment, open) {
  * @returns {HTMLElement}
  */
 function makeMeasure(measure) {
-  const canvas = makeFigure(`${measure.title} of ${measure.methods.length} methods: ${measure.methods.map((method) =>
-    `${method.name} ${formatEstimate(/** @type {Estimate} */ (method))}`).join("; ")}`, "dots",
-  (context, width, height) => drawMeasure(context, width, height, measure));
-  canvas.style.height = `${measure.methods.length * 30 + (measure.unit ? 56 : 36)}px`;
-  const way = measure.direction === 1 ? "higher is better" : measure.direction === -1 ? "lower is better"
-    : "nearest to the oracle is best";
-  return make("figure", {}, make("figcaption", { class: "above" }, make("strong", {}, measure.title),
-    make("span", { class: "muted" }, ` ${way}`)), canvas,
-  measure.about ? make("figcaption", {}, measure.about) : null);
+  const canvas = makeFigure(
+    `${measure.title} of ${measure.methods.length} methods: ${measure.methods
+      .map((method) => `${method.name} ${formatEstimate(/** @type {Estimate} */ (method))}`)
+      .join("; ")}`,
+    "dots",
+    (context, width, height) => drawMeasure(context, width, height, measure),
+  );
+  const longest = Math.max(...measure.methods.map(({ name }) => name.length));
+  canvas.style.height = `${measure.methods.length * (longest > 42 ? 42 : 30) + (measure.unit ? 56 : 36)}px`;
+  const way =
+    measure.direction === 1
+      ? "higher is better"
+      : measure.direction === -1
+        ? "lower is better"
+        : "nearest to the oracle is best";
+  return make(
+    "figure",
+    {},
+    make(
+      "figcaption",
+      { class: "above" },
+      make("strong", {}, measure.title),
+      make("span", { class: "muted" }, ` ${way}`),
+    ),
+    canvas,
+    measure.about ? make("figcaption", {}, measure.about) : null,
+  );
 }
 
 /**
@@ -57,8 +91,11 @@ function drawMeasure(context, width, height, measure) {
   const box = { left: names, top: 8, width: width - names - 14, height: height - 8 - (measure.unit ? 44 : 24) };
   const { methods, oracle, original } = measure;
   const known = (/** @type {number | null | undefined} */ value) => value !== null && value !== undefined;
-  const values = [...methods.flatMap(({ value, lo, hi, points }) => [value, lo, hi, ...(points || [])]),
-    ...(oracle ? [oracle.value, oracle.lo, oracle.hi] : []), original ? original.value : null].filter(known);
+  const values = [
+    ...methods.flatMap(({ value, lo, hi, points }) => [value, lo, hi, ...(points || [])]),
+    ...(oracle ? [oracle.value, oracle.lo, oracle.hi] : []),
+    original ? original.value : null,
+  ].filter(known);
   let [lo, hi] = findRange(values.map(Number));
   const margin = (hi - lo) * 0.06 || Math.abs(hi) * 0.1 || 0.1;
   [lo, hi] = [lo - margin, hi + margin];
@@ -73,13 +110,18 @@ function drawMeasure(context, width, height, measure) {
     context.fillStyle = colours.good;
     if (known(oracle.lo) && known(oracle.hi)) {
       context.globalAlpha = 0.18;
-      context.fillRect(inside(Number(oracle.lo)), box.top,
-        Math.max(2, inside(Number(oracle.hi)) - inside(Number(oracle.lo))), box.height);
+      context.fillRect(
+        inside(Number(oracle.lo)),
+        box.top,
+        Math.max(2, inside(Number(oracle.hi)) - inside(Number(oracle.lo))),
+        box.height,
+      );
       context.globalAlpha = 1;
     }
     context.strokeStyle = colours.good;
     context.lineWidth = 2;
-    if (known(oracle.value)) drawLine(context, inside(oracle.value), box.top, inside(oracle.value), box.top + box.height);
+    if (known(oracle.value))
+      drawLine(context, inside(oracle.value), box.top, inside(oracle.value), box.top + box.height);
   }
   if (original && known(original.value)) {
     context.strokeStyle = colours.muted;
@@ -103,7 +145,7 @@ function drawMeasure(context, width, height, measure) {
 }
 
 /**
- * A name that ends at a place, in two lines where one is too short.
+ * A name that ends at a place, in up to three lines where one is too short.
  * @param {CanvasRenderingContext2D} context
  * @param {string} name
  * @param {number} right
@@ -116,13 +158,17 @@ function drawName(context, name, right, place, width) {
     return;
   }
   context.font = SMALL_FONT;
-  const words = name.split(" ");
-  let first = words.shift() || "";
-  while (words.length && context.measureText(`${first} ${words[0]}`).width <= width) first += ` ${words.shift()}`;
-  if (words.length) {
-    context.fillText(clipText(context, first, width), right, place - 6.5);
-    context.fillText(clipText(context, words.join(" "), width), right, place + 6.5);
-  } else context.fillText(clipText(context, first, width), right, place);
+  /** @type {string[]} */
+  const lines = [];
+  for (const word of name.split(" ")) {
+    const longer = `${lines[lines.length - 1]} ${word}`;
+    if (lines.length === 3 || (lines.length && context.measureText(longer).width <= width))
+      lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  lines.forEach((line, k) =>
+    context.fillText(clipText(context, line, width), right, place + (k - (lines.length - 1) / 2) * 13),
+  );
 }
 
 /**
@@ -136,12 +182,26 @@ function makeSweeps(sweeps) {
     for (const canvas of place.querySelectorAll("canvas")) forgetFigure(canvas);
     place.replaceChildren(makeSweep(sweeps[k]));
   };
-  const select = /** @type {HTMLSelectElement} */ (make("select", { id: "sweep",
-    onchange: () => show(Number(select.value)) }, ...sweeps.map((sweep, k) => make("option", { value: k }, sweep.title))));
+  const select = /** @type {HTMLSelectElement} */ (
+    make(
+      "select",
+      { id: "sweep", onchange: () => show(Number(select.value)) },
+      ...sweeps.map((sweep, k) => make("option", { value: k }, sweep.title)),
+    )
+  );
   show(0);
-  return make("div", {}, make("h3", {}, "Configurations that sweeps tried"),
-    make("div", { class: "controls" }, make("label", {}, "Search ", select),
-      make("span", {}, `${formatCount(sweeps.length)} ${sweeps.length === 1 ? "search" : "searches"}`)), place);
+  return make(
+    "div",
+    {},
+    make("h3", {}, "Configurations that sweeps tried"),
+    make(
+      "div",
+      { class: "controls" },
+      make("label", {}, "Search ", select),
+      make("span", {}, `${formatCount(sweeps.length)} ${sweeps.length === 1 ? "search" : "searches"}`),
+    ),
+    place,
+  );
 }
 
 /**
@@ -150,27 +210,74 @@ function makeSweeps(sweeps) {
  */
 function makeSweep(sweep) {
   const finished = sweep.attempts.filter((attempt) => attempt.objective !== null && !attempt.failed);
-  const figure = finished.length && sweep.parameters.length
-    ? make("figure", {}, makeFigure(`${finished.length} configurations of ${sweep.title}`, "parallel",
-      (context, width, height) => drawAttempts(context, width, height, sweep, finished)),
-    make("figcaption", {}, "A line is a configuration: its parameters and what it reached. Thick lines were chosen. A " +
-      "choice at the end of an axis may mean that the best value lies outside."),
-    makeLegend([{ title: "chosen without the oracle", colour: "var(--second)" },
-      { title: "chosen by the oracle", colour: "var(--good)" }, { title: "others", colour: "var(--rest)" }])) : null;
+  const figure =
+    finished.length && sweep.parameters.length
+      ? make(
+          "figure",
+          {},
+          makeFigure(`${finished.length} configurations of ${sweep.title}`, "parallel", (context, width, height) =>
+            drawAttempts(context, width, height, sweep, finished),
+          ),
+          make(
+            "figcaption",
+            {},
+            "A line is a configuration: its parameters and what it reached. Thick lines were chosen. A " +
+              "choice at the end of an axis may mean that the best value lies outside.",
+          ),
+          makeLegend([
+            { title: "chosen without the oracle", colour: "var(--second)" },
+            { title: "chosen by the oracle", colour: "var(--good)" },
+            { title: "others", colour: "var(--rest)" },
+          ]),
+        )
+      : null;
   const sign = sweep.objective.direction === -1 ? 1 : -1;
-  const sorted = [...sweep.attempts].sort((a, b) => sign * ((a.objective ?? -sign * Infinity) -
-    (b.objective ?? -sign * Infinity)));
-  const rows = sorted.map((attempt) => make("tr", { class: attempt.chosen && attempt.chosen.length ? "chosen" : "" },
-    ...attempt.values.map((value) => make("td", { class: "num" }, typeof value === "number" ? formatNumber(value) : value)),
-    make("td", { class: "num" }, attempt.failed ? attempt.failed : formatNumber(attempt.objective)),
-    make("td", {}, (attempt.chosen || []).join(", "))));
-  return make("div", { class: "sweep" }, sweep.about ? make("p", { class: "lead" }, sweep.about) : null, figure,
+  const sorted = [...sweep.attempts].sort(
+    (a, b) => sign * ((a.objective ?? -sign * Infinity) - (b.objective ?? -sign * Infinity)),
+  );
+  const rows = sorted.map((attempt) =>
+    make(
+      "tr",
+      { class: attempt.chosen && attempt.chosen.length ? "chosen" : "" },
+      ...attempt.values.map((value) =>
+        make("td", { class: "num" }, typeof value === "number" ? formatNumber(value) : value),
+      ),
+      make("td", { class: "num" }, attempt.failed ? attempt.failed : formatNumber(attempt.objective)),
+      make("td", {}, (attempt.chosen || []).join(", ")),
+    ),
+  );
+  return make(
+    "div",
+    { class: "sweep" },
+    sweep.about ? make("p", { class: "lead" }, sweep.about) : null,
+    figure,
     sweep.regret ? make("p", { class: "note" }, sweep.regret) : null,
-    make("details", {}, make("summary", {}, `${formatCount(sweep.attempts.length)} configurations`),
-      make("div", { class: "scroll tall" }, make("table", { class: "data" }, make("thead", {}, make("tr", {},
-        ...sweep.parameters.map(({ name }) => make("th", { scope: "col", class: "num" }, name)),
-        make("th", { scope: "col", class: "num" }, sweep.objective.title), make("th", { scope: "col" }, "Chosen by"))),
-      make("tbody", {}, ...rows)))));
+    make(
+      "details",
+      {},
+      make("summary", {}, `${formatCount(sweep.attempts.length)} configurations`),
+      make(
+        "div",
+        { class: "scroll tall" },
+        make(
+          "table",
+          { class: "data" },
+          make(
+            "thead",
+            {},
+            make(
+              "tr",
+              {},
+              ...sweep.parameters.map(({ name }) => make("th", { scope: "col", class: "num" }, name)),
+              make("th", { scope: "col", class: "num" }, sweep.objective.title),
+              make("th", { scope: "col" }, "Chosen by"),
+            ),
+          ),
+          make("tbody", {}, ...rows),
+        ),
+      ),
+    ),
+  );
 }
 
 /**
@@ -184,10 +291,22 @@ function makeSweep(sweep) {
 function drawAttempts(context, width, height, sweep, attempts) {
   const colours = readColours();
   const box = { left: 30, top: 34, width: width - 110, height: height - 34 - 14 };
-  const axes = [...sweep.parameters.map((parameter, k) => ({ title: parameter.name, log: parameter.log,
-    lo: parameter.lo, hi: parameter.hi, read: (/** @type {Attempt} */ attempt) => attempt.values[k] })),
-  { title: sweep.objective.title, log: false, lo: undefined, hi: undefined,
-    read: (/** @type {Attempt} */ attempt) => attempt.objective }];
+  const axes = [
+    ...sweep.parameters.map((parameter, k) => ({
+      title: parameter.name,
+      log: parameter.log,
+      lo: parameter.lo,
+      hi: parameter.hi,
+      read: (/** @type {Attempt} */ attempt) => attempt.values[k],
+    })),
+    {
+      title: sweep.objective.title,
+      log: false,
+      lo: undefined,
+      hi: undefined,
+      read: (/** @type {Attempt} */ attempt) => attempt.objective,
+    },
+  ];
   const scales = axes.map((axis) => {
     const values = attempts.map(axis.read);
     const numbers = values.filter((value) => typeof value === "number").map(Number);
@@ -195,22 +314,34 @@ function drawAttempts(context, width, height, sweep, attempts) {
     if (numbers.length < values.filter((value) => value !== null).length) {
       const names = [...new Set(values.map(String))].sort();
       const scale = makeLinear(-0.5, names.length - 0.5, bottom, top);
-      return { place: (/** @type {unknown} */ value) => scale.map(names.indexOf(String(value))),
-        ticks: names.map((name, k) => ({ text: name, at: scale.map(k) })) };
+      return {
+        place: (/** @type {unknown} */ value) => scale.map(names.indexOf(String(value))),
+        ticks: names.map((name, k) => ({ text: name, at: scale.map(k) })),
+      };
     }
     const [least, most] = findRange([...numbers, ...[axis.lo, axis.hi].filter((end) => end !== undefined).map(Number)]);
     const scale = axis.log && least > 0 ? makeLog(least, most, bottom, top) : makeLinear(least, most, bottom, top, 4);
-    return { place: (/** @type {unknown} */ value) => value === null ? NaN : scale.map(Number(value)),
-      ticks: scale.ticks.map((tick) => ({ text: scale.log ? formatPower(tick) : scale.format(tick), at: scale.map(tick) })) };
+    return {
+      place: (/** @type {unknown} */ value) => (value === null ? NaN : scale.map(Number(value))),
+      ticks: scale.ticks.map((tick) => ({
+        text: scale.log ? formatPower(tick) : scale.format(tick),
+        at: scale.map(tick),
+      })),
+    };
   });
   const across = axes.map((_, k) => box.left + (k * box.width) / Math.max(1, axes.length - 1));
-  const rank = (/** @type {Attempt} */ { chosen }) => (chosen || []).includes("oracle") ? 2 : (chosen || []).length ? 1 : 0;
+  const rank = (/** @type {Attempt} */ { chosen }) =>
+    (chosen || []).includes("oracle") ? 2 : (chosen || []).length ? 1 : 0;
   for (const attempt of [...attempts].sort((a, b) => rank(a) - rank(b))) {
     const kind = rank(attempt);
     context.strokeStyle = [colours.rest, colours.second, colours.good][kind];
     context.lineWidth = kind ? 2.5 : 1;
     context.globalAlpha = kind ? 1 : 0.8;
-    drawPath(context, across, axes.map((axis, k) => scales[k].place(axis.read(attempt))));
+    drawPath(
+      context,
+      across,
+      axes.map((axis, k) => scales[k].place(axis.read(attempt))),
+    );
   }
   context.globalAlpha = 1;
   context.lineWidth = 1;
