@@ -113,7 +113,8 @@ def add_examples(columns: Columns, examples: Examples, class_names: Sequence[str
     # one arm needs no suffix in titles
     several = len({split_score_name(name)[1] for name in examples.scores} - {""}) > 1
     chosen = choose_first(examples.scores)
-    for name in examples.scores:
+    # those that are open at first come first, and the first of all is the page's first order
+    for name in [*chosen, *(name for name in examples.scores if name not in chosen)]:
         add_score(columns, examples, name, chosen=name in chosen, several_arms=several)
     add_accuracies(columns, examples)
 
