@@ -153,7 +153,9 @@ def add_suspicions(columns: Columns, examples: Examples) -> None:
 
 def choose_first(scores: Sequence[str]) -> list[str]:
     """Choose the scores whose histograms are open at first."""
-    ranked = [name for stem in FIRST_CHOSEN for name in scores if split_score_name(name)[0] == stem]
+    # of the first arm that has it: two arms' histograms of one score would look alike
+    by_stem = {split_score_name(name)[0]: name for name in reversed(scores)}
+    ranked = [by_stem[stem] for stem in FIRST_CHOSEN if stem in by_stem]
     # the blend is the better estimate of the same, so that both would show one picture
     if any(split_score_name(name)[0] == "memorization_blend" for name in ranked):
         ranked = [name for name in ranked if split_score_name(name)[0] != "memorization"]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from memscore.report.examples import Examples
-from memscore.report.page_tables import PageTable, TableColumn, make_count, make_number, make_text
+from memscore.report.page_tables import PageTable, TableColumn, make_count, make_interval, make_number, make_text
 from memscore.report.parts import Part, PartGroup
 from memscore.report.score_words import describe_score, split_score_name
 from memscore.store.parquet import decode_metadata
@@ -64,7 +64,26 @@ def build_scores(examples: Examples, summary: Mapping[str, Any] | None) -> Part 
             make_text(metadata.get("source")),
         ])
     table = PageTable(name="scores", title="Scores", columns=columns, rows=rows)
-    return Part(id="scores", title="Scores", lead=LEAD, groups=[PartGroup(tables=[table])])
+    noise = build_noise_table((summary or {}).get("auroc_for_changed_labels") or {})
+    tables = [noise, table] if noise.rows else [table]
+    return Part(id="scores", title="Scores", lead=LEAD, groups=[PartGroup(tables=tables)])
+
+
+def build_noise_table(areas: Mapping[str, Any]) -> PageTable:
+    """Build the table of how well each score finds labels that were changed on purpose, the best first."""
+    columns = (
+        TableColumn("score", "Score", is_number=False),
+        TableColumn(
+            "auroc", "AUROC", "probability that a changed label scores above another; 0.5 finds nothing, 1 all"
+        ),
+    )
+    # undefined areas last
+    order = sorted(areas.items(), key=lambda item: -(item[1][0] if item[1][0] is not None else -1.0))
+    rows = [
+        [make_text(describe_score(split_score_name(name)[0]).title, about=name), make_interval(area)]
+        for name, area in order
+    ]
+    return PageTable(name="changed_labels", title="How well scores find the changed labels", columns=columns, rows=rows)
 
 
 def compute_quantile(values: np.ndarray) -> float:
