@@ -116,10 +116,11 @@ def list_duplicates(
         ValueError: a threshold of near copies that are not listed.
     """
     with quiet_interrupt_during_imports():
-        from memscore.analysis.near_copies import NEAR_COPIES_PATH, find_near_copies
+        from memscore.analysis.near_copies import find_near_copies
         from memscore.data.duplicates import find_copies
         from memscore.pipeline.reload_data import reload_splits
         from memscore.pipeline.tables import write_copies_table
+        from memscore.store.copy_counts import NEAR_COPIES_PATH
         from memscore.store.store import Store
         from memscore.tables.duplicates_tables import print_copies_table, print_near_copies
 

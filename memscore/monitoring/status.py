@@ -96,7 +96,9 @@ def compute_trials_status(store: Store, place: str, problems: list[str]) -> Tria
     weights = {name[:16] for name in store.folder.names(f"{prefix}weights") if name.endswith(".safetensors")}
     receipts = store.folder.names(f"{prefix}receipts")
     oracles = {name[len("oracle-") :].removesuffix(".json") for name in receipts if name.startswith("oracle-")}
-    files = [name for name in store.folder.names(f"{prefix}trials") if not name.endswith("-said.parquet")]
+    # as trial_files.list_trials: predictions, costs and measures of many models are no rows
+    names = [name for name in store.folder.names(f"{prefix}trials") if name.endswith(".parquet")]
+    files = [name for name in names if not name.endswith(("-said.parquet", "-cost.parquet"))]
 
     def read_status(name: str) -> str:
         path = f"{prefix}trials/{name}"

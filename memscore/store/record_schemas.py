@@ -232,6 +232,7 @@ SCHEMAS: Mapping[str, Schema] = {
                         {"suffix": name, "attacks": mapping(anything)},
                         {
                             "groups": nullable(whole()),
+                            "curves": whole(),
                             "outlying_models": listing(record({"model": name, "deviations": listing(measure)})),
                         },
                     )
@@ -258,6 +259,19 @@ SCHEMAS: Mapping[str, Schema] = {
         record({
             "population": record({"algorithm": text, "originals": listing(whole())}),
             "measures": mapping(mapping(nullable(number()))),
+        })
+    ),
+    "trials/measures.json": Schema(
+        record({
+            "columns": mapping(
+                record(
+                    {
+                        "best": one_of("max", "min", "oracle", "none"),
+                        **dict.fromkeys(("unit", "ideal", "description"), text),
+                    },
+                    {"paper": text, "endings": texts},
+                )
+            )
         })
     ),
     # values and parameters are checked by the algorithm that takes them

@@ -310,6 +310,11 @@ def expect_roc_pictures(files: StoredFiles) -> Iterator[str]:
     yield from (f"reports/roc_{arm['suffix']}.png" for arm in list_summarized_arms(files) if arm["attacks"])
 
 
+def expect_roc_tables(files: StoredFiles) -> Iterator[str]:
+    """An arm of the summary with stored curves implies their table; versions before 0.2 drew them alone."""
+    yield from (f"reports/roc_{arm['suffix']}.parquet" for arm in list_summarized_arms(files) if arm.get("curves"))
+
+
 def expect_group_tables(files: StoredFiles) -> Iterator[str]:
     """An arm of the summary with groups implies their table."""
     yield from (f"reports/groups_{arm['suffix']}.parquet" for arm in list_summarized_arms(files) if arm.get("groups"))

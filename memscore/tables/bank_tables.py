@@ -23,14 +23,13 @@ from memscore.subsets.clustering import ORTHOGONAL
 from memscore.tables.console import make_table, print_line
 from memscore.tables.duplicates_lines import describe_copies, print_copies
 from memscore.tables.inversion_table import print_inversion
-from memscore.tables.numbers import format_with_interval
+from memscore.tables.numbers import MIN_MEMBER_ACCURACY, format_with_interval
 from memscore.tables.score_tables import format_unfinished, print_attacks, print_most_memorized, print_scores
 from memscore.training.augmentation import describe_wide_crop
 from memscore.units import format_count, format_duration, format_rate, format_rmse, format_size, format_value
 
 LABEL_WIDTH, SUMMARY_WIDTH = 7, 10  # of the labels before the lines of the heading and of the summary
 SECONDS_NOTE = "one worker's wall clock as measured, whatever the machine and its load; median over originals"
-MIN_MEMBER_ACCURACY = 0.95  # accuracy on members below which memorization means little
 
 
 def print_heading(console: Console, bank: Bank) -> None:

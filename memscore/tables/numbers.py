@@ -8,6 +8,8 @@ import numpy as np
 from memscore.statistics.intervals import Interval, clip_interval
 from memscore.statistics.roc import RateAtFpr, TargetMean
 
+MIN_MEMBER_ACCURACY = 0.95
+"""Accuracy on members below which memorization means little."""
 UNLIMITED, SHARE = (-math.inf, math.inf), (0.0, 1.0)
 """What a number may be: anything, or a share, as an accuracy, a rate and ToW are."""
 ROUNDING = 1e-9

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from memscore.analysis.trial_rows import estimate_column
 from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.intervals import clip_interval
 from unlearn.measures import find_limits
 from unlearn.trials.config import ORACLE, Row
-from unlearn.tuning.results import estimate_column
 
 MARGIN = 0.02
 """Of an axis beyond the largest or smallest possible value."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from memscore.analysis.trial_rows import count_diverged
 from memscore.statistics.claims import Claim
 from memscore.store.json_records import encode_record, hash_record, replace_nonfinite
 from memscore.store.store import Store
@@ -14,7 +15,6 @@ from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments.base import Experiment, ExperimentResult, make_record
 from unlearn.experiments.config import ExperimentConfig
 from unlearn.trials.config import Row
-from unlearn.trials.diverged import count_diverged
 from unlearn.trials.tables import DIRECTIONS
 from unlearn.tuning.results import format_cell, group_by_method, restrict_to_shared_originals, rows_to_table
 from unlearn.tuning.tables import GAIN_NOTE, format_interval, shorten_variants, sort_methods

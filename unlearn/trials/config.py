@@ -70,6 +70,7 @@ class TrialConfig:
         times: by which the epochs of the algorithm, given or not, are multiplied.
         judged: rows on which forgetting is measured, if they are not all of `forget`.
         save_model: whether theta_u and its predictions for every example are stored; not part of the row's key.
+        save_predictions: whether the predictions of theta_u for every example are stored; not part of the row's key.
         save_checkpoints: whether the models after earlier steps are stored, so that other trials resume from them.
         variant: name of the partition of the forget set and its order, in tables; not part of the row's key.
         sources: (name, SHA-256) of the user's own algorithms and measures, where the trial was made: a worker checks
@@ -93,6 +94,7 @@ class TrialConfig:
     times: int = 1
     judged: tuple[int, ...] = ()
     save_model: bool = False
+    save_predictions: bool = False
     save_checkpoints: bool = False
     variant: str = "vanilla"
     sources: tuple[tuple[str, str], ...] = field(init=False)

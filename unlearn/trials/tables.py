@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from rich.console import Console
 
+from memscore.analysis.trial_rows import COUNTED, count_diverged, get_value
 from memscore.statistics.means import MeanEstimate, estimate_mean
 from memscore.tables.console import make_table, print_line
 from memscore.tables.numbers import UNLIMITED, format_value_and_half
@@ -13,7 +14,6 @@ from memscore.user_functions import is_user_function
 from unlearn.measures import MEASURES, find_limits
 from unlearn.measures.inputs import Column
 from unlearn.trials.config import ORACLE, Row
-from unlearn.trials.diverged import COUNTED, count_diverged, get_value
 from unlearn.trials.forgotten_copies import RetainedCopies
 from unlearn.trials.measure import select_measures
 from unlearn.trials.prepare import TrialResults

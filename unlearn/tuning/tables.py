@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
+from memscore.analysis.trial_rows import count_diverged
 from memscore.statistics.intervals import Interval, clip_interval
 from memscore.tables.console import make_table, print_line
 from memscore.tables.numbers import UNLIMITED
 from memscore.units import format_count, format_duration
 from unlearn.trials.config import ORACLE, Row, format_plan
-from unlearn.trials.diverged import count_diverged
 from unlearn.trials.second_oracle import describe_second_oracle
 from unlearn.trials.tables import (
     DIRECTIONS,
