@@ -25,7 +25,7 @@ MARKED = re.compile(r"\[(yellow|red)\](.*?)\[/\]")
 LEVELS = {"yellow": "warning", "red": "error"}
 BEGAN = re.compile(r"^\S+ \d+ began: (.*)$", re.MULTILINE)
 MAX_COMMANDS = 12
-GROUPS = {"members": "right on members", "left_out": "right on left-out", "test": "right on test"}
+GROUPS = {"members": "accuracy on members", "left_out": "accuracy left out", "test": "test accuracy"}
 """Accuracies of the summary, and their labels."""
 
 
