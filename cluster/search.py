@@ -187,7 +187,7 @@ class ConfigSampler:
         return None
 
     def report(self, sample: SampledConfig, outcome: Mapping[str, Any] | Failure) -> None:
-        """Report an outcome to the sampler; an objective that is not finite counts as 0."""
+        """Report an outcome to the sampler; an objective that is not finite counts as the worst."""
         # A failed trial teaches TPE nothing, but has to be ended: constant_liar takes all that run for bad ones.
         if sample.trial is None:
             return
@@ -195,7 +195,8 @@ class ConfigSampler:
         if isinstance(outcome, Failure):
             study.tell(sample.trial, state=TrialState.FAIL)
         else:
-            study.tell(sample.trial, _replace_nonfinite(outcome["objective"]))
+            state, value = _grade(outcome["objective"])
+            study.tell(sample.trial, value, state)
 
 
 def enumerate_configs(search: Search, sampler: Literal["random", "grid"], seed: int = 0) -> list[Values]:
@@ -296,15 +297,15 @@ class _SingleSampler:
         """Pass an earlier result to Optuna, if it lies in the space."""
         params = to_optuna(self.search.space, values)
         if params is not None:
-            trial = optuna.trial.create_trial(
-                params=params, distributions=self._distributions, value=_replace_nonfinite(objective)
+            state, value = _grade(objective)
+            self.study.add_trial(
+                optuna.trial.create_trial(state=state, value=value, params=params, distributions=self._distributions)
             )
-            self.study.add_trial(trial)
 
 
-def _replace_nonfinite(objective: float) -> float:
-    # Optuna refuses an earlier result that is NaN, and takes a trial of that value for a failed one
-    return objective if math.isfinite(objective) else 0.0
+def _grade(objective: float) -> tuple[TrialState, float | None]:
+    """Grade an objective for Optuna, which takes no NaN: pruned without a value is worse than any completed trial."""
+    return (TrialState.COMPLETE, objective) if math.isfinite(objective) else (TrialState.PRUNED, None)
 
 
 def _build_distribution(domain: Domain) -> BaseDistribution:

@@ -24,6 +24,8 @@ from memscore.cli.program import run_subcommand
 from memscore.tables.console import open_console, print_line
 
 PROG = "python -m memscore.bank"
+UNKNOWN_SHOWN = 10
+"""Files that memscore does not know which verify names."""
 SUMMARIES = {
     "verify": "compare every file of a bank with its checksums",
     "duplicates": "list exact and near copies among the images of a bank",
@@ -80,6 +82,10 @@ def verify_bank(store: Annotated[Maybe[str], tyro.conf.Positional] = None, set_a
     for label, paths in (("missing", result.missing), ("old", result.stale)):
         for path, hint in paths.items():
             print_line(console, f"{label}: {path}: {hint}")
+    for path in result.unknown[:UNKNOWN_SHOWN]:
+        print_line(console, f"unknown: {path}: no command of memscore writes or reads it; it does no harm")
+    if rest := result.unknown[UNKNOWN_SHOWN:]:
+        print_line(console, f"unknown: {format_count(len(rest), 'more file')}")
     counts = [f"{len(result.damaged)} damaged", f"{len(result.missing)} missing", f"{len(result.stale)} old"]
     print_line(console, f"{format_count(result.verified, 'file')} verified, {', '.join(counts)}")
     if result.damaged and not moved:
@@ -110,10 +116,11 @@ def list_duplicates(
         ValueError: a threshold of near copies that are not listed.
     """
     with quiet_interrupt_during_imports():
-        from memscore.analysis.near_copies import NEAR_COPIES_PATH, find_near_copies
+        from memscore.analysis.near_copies import find_near_copies
         from memscore.data.duplicates import find_copies
         from memscore.pipeline.reload_data import reload_splits
         from memscore.pipeline.tables import write_copies_table
+        from memscore.store.copy_counts import NEAR_COPIES_PATH
         from memscore.store.store import Store
         from memscore.tables.duplicates_tables import print_copies_table, print_near_copies
 

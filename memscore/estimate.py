@@ -45,7 +45,8 @@ def estimate_bank(
         cards: what a dry run is priced for.
 
     Returns:
-        Exit code: 0, or 1 if a model failed or diverged; scores are written from the others.
+        Exit code: 0, or 1 if a model failed or diverged, or the requested error was not reached; scores are written
+        from the models that there are.
     """
     local = validate_pool_options(options)
     cards.require_dry_run(dry_run=plan.dry_run)
@@ -95,7 +96,7 @@ def estimate_bank(
             device=session.device,
         )
     bank_tables.print_result(console, result, bank.store.folder.display_name)
-    return 1 if result.training.failed or result.training.diverged else 0
+    return 1 if result.training.failed or result.training.diverged or result.missed_arm else 0
 
 
 def main(arguments: list[str] | None = None, prog: str = PROG) -> int:

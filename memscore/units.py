@@ -50,6 +50,22 @@ def format_hours(seconds: float) -> str:
     return "under 0.01" if 0 < hours < 0.01 else _round_digits(hours, 2 if hours < 10 else 3)
 
 
+def format_about_hours(seconds: float) -> str:
+    """Format an estimate of hours of cores or GPUs, whose unit stands behind it.
+
+    Args:
+        seconds: 0 or more.
+
+    Returns:
+        Such as "about 12.6"; "under 0.01" where it is less.
+
+    >>> format_about_hours(45_360), format_about_hours(0.5)
+    ('about 12.6', 'under 0.01')
+    """
+    hours = format_hours(seconds)
+    return hours if hours.startswith("under") else f"about {hours}"
+
+
 def format_rate(per_s: float) -> str:
     """Format a rate with three digits at most, by the second, hour or day.
 
@@ -122,6 +138,41 @@ def format_error(error: float) -> str:
     if math.isnan(error):
         return "-"
     return "< 0.0001" if error < 0.00005 else f"{error:.4f}"
+
+
+def name_rmse(score: str, estimate: str) -> str:
+    """Name a root mean square error of a bank's estimates.
+
+    Args:
+        score: whose error it is, without the arm's suffix.
+        estimate: how the error was estimated, such as "between blocks".
+
+    Returns:
+        The name by which every page calls it.
+
+    >>> name_rmse("memorization_blend", "between blocks")
+    'RMSE of memorization_blend (between blocks)'
+    """
+    return f"RMSE of {score} ({estimate})"
+
+
+def format_rmse(score: str, estimate: str, error: float) -> str:
+    """Format a root mean square error of a bank's estimates with its name.
+
+    Args:
+        score: whose error it is, without the arm's suffix.
+        estimate: how the error was estimated.
+        error: 0 or more, or NaN.
+
+    Returns:
+        Name and value.
+
+    >>> format_rmse("memorization", "independent models", 0.01046)
+    'RMSE of memorization (independent models) 0.0105'
+    >>> format_rmse("memorization", "independent models", float("nan"))
+    'RMSE of memorization (independent models) undefined'
+    """
+    return f"{name_rmse(score, estimate)} {'undefined' if math.isnan(error) else format_error(error)}"
 
 
 def format_value(value: Any, separator: str = ", ") -> str:

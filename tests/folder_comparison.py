@@ -19,7 +19,7 @@ WORK = ("at", "began", "eta_s", "line", "pid", "rate_per_s", "run")  # of a reco
 VARIES: dict[str, tuple[str, ...]] = {
     "*/progress.json": (*WORK, RECORD),
     "*/receipts/*.json": ("seconds", "train_s", "worker", RECORD),
-    "*/failures/*.json": ("traceback", RECORD),
+    "*/failures/*.json": ("traceback", "model", RECORD),
     "*models.parquet": ("seconds", "worker", SEAL),
     "store/reports/summary.json": (
         "seconds_an_original",
@@ -54,9 +54,12 @@ ADDED: tuple[str, ...] = (
     "*/run.log",
     "*/reports/audit-*.json",
     "*/duplicates.parquet",
+    "*/reports/roc_*.parquet",
     "*/rebuilt/*.parquet",
     "*/reports/inversion.png",
     "*/trials/*-population.json",
+    "*/trials/*-said.parquet",
+    "*/trials/measures.json",
     *(f"*/scores/inversion_{name}.parquet" for name in ("psnr_fitted", "ssim_fitted", "retrieval", "percentile")),
 )
 """Files that this tree writes on purpose and the earlier commits of tests/same_results.py do not. Their contents are
@@ -67,6 +70,7 @@ ADDED_ENTRIES = (
     ("status.json", "precision"),
     ("status.json", "total_bytes"),
     ("status.json", "engines.single"),
+    ("*/reports/summary.json", "arms.*.curves"),
     (AUDIT, "metadata trusted"),
     (AUDIT, "metadata reasons"),
     *(("*/receipts/*.json", name) for name in ("events_s", "evaluation_events_s", "rebuilt")),

@@ -139,7 +139,7 @@ STAGES: dict[str, tuple[Command | Callable[[Path], None], ...]] = {
         Command("memscore.bank", "verify store --set-aside", code=1),
         Command(
             "memscore.estimate",
-            f"{BANK} --design exact --keep 0.75 --block 8 --models 16 --until-rmse 0.1",
+            f"{BANK} --design exact --keep 0.75 --block 8 --models 16 --until-rmse 0.12",
         ),
         Command("memscore.influence", "store --arm orthogonal-k0.500 --top 3 --pictures 1"),
         Command("memscore.fidelity", "store --arm orthogonal-k0.500 --draws 10"),

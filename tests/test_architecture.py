@@ -18,6 +18,7 @@ COMMANDS = {
         f"memscore/{name}.py"
         for name in ("estimate", "attack", "fidelity", "status", "bank", "banks", "influence", "submit", "list")
     ),
+    "memscore/report/__main__.py",
     *(f"unlearn/{name}.py" for name in ("sweep", "experiment", "trial", "list")),
 }
 MAY_HAVE_MAIN = COMMANDS | {f"{folder}/__main__.py" for folder in ("memscore", "memscore/report", "unlearn")}
@@ -38,6 +39,7 @@ LEVELS = (
     ("memscore/pipeline",),
     ("memscore/analysis", "memscore/monitoring"),
     ("memscore/tables",),
+    ("memscore/report",),
     ("unlearn/problem.py", "unlearn/oracles.py", "unlearn/search_space.py", "unlearn/class_arguments.py"),
     ("unlearn/optimization", "unlearn/data_changes.py"),
     ("unlearn/algorithms", "unlearn/measures", "unlearn/meta"),

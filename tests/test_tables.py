@@ -266,7 +266,7 @@ def test_no_number_is_parted_from_its_unit():
 
 
 def test_columns_that_do_not_fit_stand_below_with_the_names_of_their_rows():
-    table = make_table("title", ("", "variant", *(f"measure_{i}" for i in range(9))))
+    table = make_table("title", ("method", "variant", *(f"measure_{i}" for i in range(9))))
     table.add_row("finetune", "rum memorization", *(f"0.{i}23 ±0.{i}45" for i in range(9)))
     text = io.StringIO()
     Console(file=text, width=60).print(table)
@@ -276,6 +276,11 @@ def test_columns_that_do_not_fit_stand_below_with_the_names_of_their_rows():
     assert all(line.split()[0] == "finetune" for line in rows)
     assert text.getvalue().count("title") == 1
     assert max(map(len, lines)) <= 60
+
+
+def test_a_column_without_a_name_is_refused():
+    with pytest.raises(ValueError, match=r"each column of a table needs a name, got \['', 'n'\]"):
+        make_table("title", ("", "n"))
 
 
 def test_a_table_that_fits_has_a_blank_line_above_it_alone():

@@ -53,6 +53,7 @@ def run_experiment(
         from memscore.training.numerics import resolve_device
         from unlearn.experiments.prepare import prepare_experiment
         from unlearn.experiments.tables import print_experiment, write_experiment
+        from unlearn.trials.descriptions import write_descriptions
         from unlearn.tuning.cost_tables import print_sweep_cost
 
     console = open_console()
@@ -73,6 +74,7 @@ def run_experiment(
         session, search = stack.enter_context(open_pool_and_search(options, resolve_device))
         require_visible_on_all_nodes(experiment.store, session.run_on_each_node)
         result = experiment.run(session.pool, search, session.device, ProgressBar)
+        write_descriptions(experiment.store)
         path = write_experiment(experiment.store, experiment.experiment, experiment.config, result)
     print_experiment(
         console,

@@ -372,6 +372,12 @@ def _select_ids(selection: Selection) -> np.ndarray:
     """Select the example of one id, or those of the ids in a file."""
     kind, part, splits = selection.kind, selection.part, selection.splits
     known = splits.train.ids.tolist()
+    other = "id" if kind == "ids" else "ids"
+    is_file, is_id = Path(part).is_file(), part in known
+    # an id may look like a file's name, so what exists decides
+    if is_id != (kind == "id") and (is_id if kind == "ids" else is_file):
+        what = "an id, and no file of ids" if is_id else "a file, and no id"
+        raise ValueError(f"--forget {kind}:{part} names {what}; use --forget {other}:{part}")
     ids = np.array([part]) if kind == "id" else read_matching_ids(part, known, "--forget ids:").ids
     names, counts = np.unique(ids, return_counts=True)
     for repeated in names[counts > 1][:1]:

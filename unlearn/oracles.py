@@ -123,4 +123,4 @@ def find_missing_models(store: Store, names: Mapping[OriginalJob, tuple[str, str
 
 def find_diverged_models(store: Store) -> set[str]:
     """Find the names of originals and oracles whose training diverged; they are not trained again."""
-    return {*list_diverged_models(store, ORIGINAL), *list_diverged_models(store, ORACLE)}
+    return {*list_diverged_models(store, ORIGINAL, ORACLE)}

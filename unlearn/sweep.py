@@ -45,6 +45,7 @@ def run_sweep(
         from memscore.tables.cost_table import show_timing
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
+        from unlearn.trials.descriptions import write_descriptions
         from unlearn.tuning.cost_tables import print_sweep_cost
         from unlearn.tuning.dry_run import estimate_sweeps
         from unlearn.tuning.prepare import prepare_sweep
@@ -63,6 +64,7 @@ def run_sweep(
         session, search = stack.enter_context(open_pool_and_search(options, resolve_device))
         require_visible_on_all_nodes(sweep.context.bank_store, session.run_on_each_node)
         result = sweep.run(session.pool, search, session.device, ProgressBar)
+        write_descriptions(sweep.context.bank_store, config.measures)
     folder = sweep.context.store.folder.display_path(sweep.path)
     return print_sweep(console, result, folder)
 

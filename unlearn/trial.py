@@ -41,6 +41,7 @@ def unlearn_and_compare(
         from memscore.store.visibility import require_visible_on_all_nodes
         from memscore.tables.progress_bar import ProgressBar
         from memscore.training.numerics import resolve_device
+        from unlearn.trials.descriptions import write_descriptions
         from unlearn.trials.tables import print_trials
         from unlearn.tuning.trial_parameters import prepare_tuned_trials
 
@@ -55,6 +56,7 @@ def unlearn_and_compare(
         require_visible_on_all_nodes(store, session.run_on_each_node)
         trials = tuned.choose(session.pool, search, session.device, ProgressBar)
         results = trials.run(session.pool, session.device, ProgressBar)
+        write_descriptions(store, request.measures)
     return print_trials(open_console(), results, request)
 
 

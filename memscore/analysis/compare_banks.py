@@ -37,8 +37,8 @@ class LevelChange:
         first: mean score in the first bank, NaN without examples.
         second: mean score in the second bank.
         difference: of the second from the first, with its interval over examples that share models.
-        rose: number whose z is above 1.96.
-        fell: number whose z is below -1.96.
+        rose: number whose z is above 1.96; None where no example has standard errors, as of a regression.
+        fell: number whose z is below -1.96; None likewise.
     """
 
     name: str
@@ -46,8 +46,8 @@ class LevelChange:
     first: float
     second: float
     difference: MeanEstimate
-    rose: int
-    fell: int
+    rose: int | None
+    fell: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,22 +111,28 @@ def read_with_error(store: Store, score: str) -> tuple[np.ndarray, np.ndarray, n
     """Read ids, values and standard errors of a score, NaN where undefined; ValueError if it is no memorization."""
     name = store.find_score_name(score)
     if not name.startswith("memorization_"):
-        raise ValueError(f"--score {score} is no memorization, by which examples become memorized; name one of those")
+        known = [stored.removesuffix(".parquet") for stored in store.folder.names("scores")]
+        listed = ", ".join(stored for stored in sorted(known) if stored.startswith("memorization_"))
+        raise ValueError(
+            f"--score {score} is no memorization, by which examples become memorized; name one of "
+            f"{listed or 'those of `python -m memscore.list scores`'}"
+        )
     ids, values = store.score(name)
     return ids, values, store.read_score(name)[f"{name}_se"].to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 def summarize_change(name: str, first: np.ndarray, second: np.ndarray, z: np.ndarray) -> LevelChange:
     """Summarize the change of some examples' scores."""
-    has_examples = bool(len(first))
+    # a regression over examples has no errors of single ones, and 0 would say that nothing changed
+    has_examples, has_errors = bool(len(first)), not len(z) or not np.isnan(z).all()
     return LevelChange(
         name=name,
         examples=len(first),
         first=float(first.mean()) if has_examples else float("nan"),
         second=float(second.mean()) if has_examples else float("nan"),
         difference=widen(estimate_mean((second - first).tolist()), SHARED_MODELS),
-        rose=int((z > Z_95).sum()),
-        fell=int((z < -Z_95).sum()),
+        rose=int((z > Z_95).sum()) if has_errors else None,
+        fell=int((z < -Z_95).sum()) if has_errors else None,
     )
 
 

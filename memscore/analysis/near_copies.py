@@ -30,7 +30,6 @@ Space = Literal["embeddings", "pixels"]
 QUALITY = 75
 LEAST_SHARE = 0.95
 SAMPLE = 1000  # training images that the threshold is measured on, evenly spaced
-NEAR_COPIES_PATH = "reports/near_duplicates.parquet"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -62,7 +62,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("tune_forget", "tune_seeds"),
     ),
     "What is written, and random numbers": (
-        *("store", "name", "out", "pictures", "set_aside", "trials", "yes", "seed", "dry_run", "json", "watch"),
+        *("store", "name", "out", "examples", "beside", "tables", "image_column", "pictures", "set_aside", "trials"),
+        *("yes", "seed", "dry_run", "json", "watch"),
     ),
     "Where it runs": (
         *("pool", "workers", "address", "device", "gpus_per_worker", "keep_going", "dashboard", "gpu", "price"),

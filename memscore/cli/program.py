@@ -16,6 +16,7 @@ MEMSCORE: dict[str, str] = {
     "estimate": "train a bank of subset models and score every example",
     "status": "show progress, failures and the running process of a bank",
     "banks": "list your banks with their sizes; remove one, or its trials",
+    "report": "write one HTML page about a bank, for readers without memscore",
     "fidelity": "compare cheap scores with memorization",
     "influence": "find the training examples that influence a bank's predictions",
     "attack": "audit your own model with a bank as shadow models",
@@ -23,7 +24,7 @@ MEMSCORE: dict[str, str] = {
     "submit": "run one of these commands as a job on a Ray cluster",
     "list": "list data sets, architectures, recipes, attacks, proxies or scores",
 }
-"""Commands of memscore: the name of a module of the package, and what it does."""
+"""Commands of memscore: the name of a module or package of it, and what it does."""
 
 UNLEARN: dict[str, str] = {
     "trial": "run one unlearning algorithm on one forget set, and compare with retraining",
@@ -69,7 +70,10 @@ def run_program(program: str, arguments: Sequence[str] | None = None) -> int:
         with wrap_messages():
             write_line(f"error: {describe_unknown(program, prog, name)}")
         return 2
-    main: Callable[..., int] = import_module(f"{program}.{name}").main
+    module = import_module(f"{program}.{name}")
+    # a command of several files is a package
+    called = module if hasattr(module, "main") else import_module(f"{program}.{name}.__main__")
+    main: Callable[..., int] = called.main
     return main(words[1:], prog=f"{prog} {name}")
 
 

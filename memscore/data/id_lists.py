@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ class MatchedIds:
     notes: tuple[str, ...] = ()
 
 
+def has_list_ending(path: str) -> bool:
+    """Return whether a name has the ending of a file of ids."""
+    return Path(path).suffix.lower() in _READERS
+
+
 def read_id_list(path: str, option: str = "--members") -> np.ndarray:
     """Read ids, str [n], from a file: one a line, a column of a table, a JSON list or an array.
 
@@ -58,15 +63,11 @@ def read_id_list(path: str, option: str = "--members") -> np.ndarray:
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"there is no file of ids at {path!r}; give {option} a {KINDS} file")
-    readers = {
-        **dict.fromkeys((".csv", ".tsv"), _read_csv),
-        **dict.fromkeys((".parquet", ".pq"), _read_parquet),
-        **{".txt": _read_text, ".json": _read_json, ".npz": _read_npz},
-    }
-    if file.suffix.lower() not in readers:
+        found = ", which is a folder" if file.is_dir() else ""
+        raise FileNotFoundError(f"there is no file of ids at {path!r}{found}; give {option} a {KINDS} file")
+    if not has_list_ending(path):
         raise ValueError(f"ids are read from {KINDS}, got {file.name!r}; write one id a line as .txt")
-    ids = readers[file.suffix.lower()](file)
+    ids = _READERS[file.suffix.lower()](file)
     if not ids or not all(isinstance(example_id, str) for example_id in ids):
         problem = (
             f"one is {next(example_id for example_id in ids if not isinstance(example_id, str))!r}"
@@ -115,7 +116,9 @@ def match_ids(ids: np.ndarray, known: Collection[str], *, may_have_header: bool 
 
 
 def read_matching_ids(path: str, known: Collection[str], option: str = "--members") -> MatchedIds:
-    """Read a list of ids, as read_id_list does, and match it with a data set's ids, as match_ids does."""
+    """Read a list of ids, as read_id_list does, and match it with a data set's ids, as match_ids does; no id alone."""
+    if path in known and not Path(path).is_file():
+        raise ValueError(f"{option} takes a file of ids, and {path!r} is an id; write it into a .txt file")
     may_have_header = Path(path).suffix.lower() in {".csv", ".tsv"}
     return match_ids(read_id_list(path, option), known, may_have_header=may_have_header)
 
@@ -213,3 +216,10 @@ def _read_npz(file: Path) -> list[str]:
     require_memory(LISTED_BYTES * ids.size + ids.nbytes, f"the ids of {file}")
     listed: list[str] = ids.ravel().tolist()
     return listed
+
+
+_READERS: dict[str, Callable[[Path], list[str]]] = {
+    **dict.fromkeys((".csv", ".tsv"), _read_csv),
+    **dict.fromkeys((".parquet", ".pq"), _read_parquet),
+    **{".txt": _read_text, ".json": _read_json, ".npz": _read_npz},
+}

@@ -96,7 +96,9 @@ def compute_trials_status(store: Store, place: str, problems: list[str]) -> Tria
     weights = {name[:16] for name in store.folder.names(f"{prefix}weights") if name.endswith(".safetensors")}
     receipts = store.folder.names(f"{prefix}receipts")
     oracles = {name[len("oracle-") :].removesuffix(".json") for name in receipts if name.startswith("oracle-")}
-    files = [name for name in store.folder.names(f"{prefix}trials") if not name.endswith("-said.parquet")]
+    # as trial_files.list_trials: predictions, costs and measures of many models are no rows
+    names = [name for name in store.folder.names(f"{prefix}trials") if name.endswith(".parquet")]
+    files = [name for name in names if not name.endswith(("-said.parquet", "-cost.parquet"))]
 
     def read_status(name: str) -> str:
         path = f"{prefix}trials/{name}"
@@ -128,14 +130,15 @@ def compute_trials_status(store: Store, place: str, problems: list[str]) -> Tria
 
 @dataclass(frozen=True, kw_only=True)
 class ArmPrecision:
-    """Error of memorization of an arm: the score whose error it is, and the first models that it was computed from."""
+    """Error of memorization of an arm: of which score, estimated how, and from which first models."""
 
     rmse: float | None
     score: str
+    estimate: str
     first_models: int
 
 
-UNKNOWN_PRECISION = ArmPrecision(rmse=None, score="", first_models=0)
+UNKNOWN_PRECISION = ArmPrecision(rmse=None, score="", estimate="", first_models=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +156,7 @@ class ArmStatus:
         diverged: models that are never trained again.
         rmse: root mean square error of memorization with so many models; None where it is undefined.
         rmse_of: the score whose error that is, the blend where it is defined; empty where none is.
+        rmse_estimate: how it was estimated, as precision.BETWEEN_BLOCKS; empty where none is.
         rmse_from: first models of the arm from which it was computed: all, as `estimate` does, or it is scaled to all.
     """
 
@@ -166,6 +170,7 @@ class ArmStatus:
     diverged: int
     rmse: float | None
     rmse_of: str
+    rmse_estimate: str
     rmse_from: int
 
 
@@ -333,6 +338,7 @@ def compute_arm_status(
         diverged=sum(model in diverged for model in failed_of_arm),
         rmse=precision.rmse,
         rmse_of=precision.score,
+        rmse_estimate=precision.estimate,
         rmse_from=precision.first_models,
     )
 
@@ -365,7 +371,10 @@ def compute_precision(
     if measured is None or measured.rmse != measured.rmse:  # NaN: no example has two models on each side yet
         return UNKNOWN_PRECISION
     return ArmPrecision(
-        rmse=measured.predict_rmse(arm.keep, len(models)), score=measured.score, first_models=len(first_models)
+        rmse=measured.predict_rmse(arm.keep, len(models)),
+        score=measured.score,
+        estimate=measured.estimate,
+        first_models=len(first_models),
     )
 
 

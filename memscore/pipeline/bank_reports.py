@@ -23,9 +23,10 @@ from memscore.proxies.storage import (
     read_rebuilt_images,
 )
 from memscore.statistics.intervals import Interval
-from memscore.statistics.roc import RateAtFpr
+from memscore.statistics.roc import RateAtFpr, RocBand
 from memscore.store.class_names import format_class, has_names
 from memscore.store.json_records import encode_record
+from memscore.store.parquet import to_table
 from memscore.store.store import Store
 from memscore.units import format_count
 
@@ -77,6 +78,15 @@ class EstimateResult:
     copies: CopyCounts | None = None
     output_kind: str = ""
 
+    @property
+    def missed_arm(self) -> ArmScores | None:
+        """The arm whose error is larger than requested, or undefined; None if it is reached, or none was requested."""
+        if self.target_rmse is None:
+            return None
+        # a run until an error trains one arm; the bank may have others
+        [arm] = [arm for arm in self.arms if arm.arm.name in self.training.shards]
+        return None if arm.precision.rmse <= self.target_rmse else arm
+
 
 def write_reports(store: Store, splits: Splits | None, result: EstimateResult) -> None:
     """Write the figures and numbers of the whole bank under reports/."""
@@ -94,9 +104,21 @@ def write_reports(store: Store, splits: Splits | None, result: EstimateResult) -
         if arm.attacks:
             bands = {name: curve.band for name, curve in arm.attacks.items()}
             store.folder.replace(f"reports/roc_{arm.suffix}.png", plot_roc_bands(bands, title))
+            store.write_table(f"reports/roc_{arm.suffix}.parquet", build_roc_table(bands))
         if (groups := build_group_table(arm.list_decisions())) is not None:
             store.write_table(f"reports/groups_{arm.suffix}.parquet", groups)
     store.folder.replace("reports/summary.json", encode_record(build_summary(result, store.class_names)))
+
+
+def build_roc_table(bands: Mapping[str, RocBand]) -> pa.Table:
+    """Build a table of the curves: a row for each attack and false positive rate, with the ends of the band."""
+    columns: dict[str, np.ndarray] = {
+        "attack": np.repeat(np.array(list(bands), dtype=np.str_), [len(band.fpr) for band in bands.values()])
+    }
+    # NaN of an attack without an area becomes null
+    for column, name in {"fpr": "fpr", "tpr": "mean", "lo": "lo", "hi": "hi"}.items():
+        columns[column] = np.concatenate([getattr(band, name) for band in bands.values()])
+    return to_table(columns, {})
 
 
 def draw_rebuilt_images(
@@ -157,6 +179,7 @@ def build_arm_summary(arm: ArmScores) -> dict[str, object]:
         **({} if arm.stacked is None else {"stacked": asdict(arm.stacked)}),
         "models_in_unfinished_blocks": arm.unfinished,
         "undefined": arm.undefined,
+        "curves": len(arm.attacks),
         "groups": sum(len(leaks) for _, decisions in arm.list_decisions() for leaks in decisions.groups.values()),
         "outlying_models": [
             {"model": model, "deviations": [asdict(deviation) for deviation in deviations]}

@@ -11,6 +11,7 @@ from memscore.store.filesystem import Folder
 from memscore.store.manifest import Manifest
 from memscore.store.remote import join_url, split_options
 from memscore.store.store import Store
+from memscore.units import format_count
 
 READING_KEYS = ("validation", "test", "train_limit", "resize", "skip_bad", "without")
 """Keys of data.json that decide how data are read from their place, which an equal command gives again."""
@@ -53,6 +54,23 @@ def is_same_but_for_data(store: Store, manifest: Manifest, origin: Mapping[str, 
         and place == stored_place
         and all(getattr(stored, name) == getattr(manifest, name) for name in names)
         and all(stored_origin.get(key) == origin.get(key) for key in READING_KEYS)
+    )
+
+
+def require_same_left_out(url: str, manifest: Manifest, splits: Splits) -> None:
+    """Raise ValueError if the store there is of the same data without other examples than --without names."""
+    if not Folder.from_url(url).exists("manifest.json", retry_s=0):
+        return
+    store = Store.open(url)
+    origins: list[Mapping[str, Any]] = [store.read_origin() or {}, splits.origin]
+    stored, requested = (set(origin.get("without") or ()) for origin in origins)
+    if store.manifest.data != manifest.data or stored == requested:
+        return
+    kept = f"without {format_count(len(stored), 'other example')}" if stored else "with all of them"
+    raise ValueError(
+        f"--without leaves out {format_count(len(requested), 'training example')}, and the bank "
+        f"{store.folder.display_name} was trained {kept}: no example is left out of a stored bank, nor put back; give "
+        "another --store for a bank of its own"
     )
 
 

@@ -38,6 +38,11 @@ SHARE_PER_STEP = 0.9
 """Share of the models that are estimated to be needed after which the error is measured again."""
 COUNTS = next(iter(BLENDED))
 """The score whose error is used where there is no blend."""
+
+INDEPENDENT = "independent models"
+"""An RMSE as of models whose subsets are independent: an orthogonal design's is smaller."""
+BETWEEN_BLOCKS = "between blocks"
+"""An RMSE measured between whole blocks of models, which includes what a design cancels within them."""
 DEFAULT_RMSES = (0.05, 0.03, 0.02)
 """Errors that are forecast where the user requests none."""
 SHARDS_SAMPLED = 4  # shards whose size is measured
@@ -119,6 +124,11 @@ class MeasuredPrecision:
     def score(self) -> str:
         """The score whose error this is, without the arm's suffix."""
         return COUNTS if self._defined_blend is None else BLEND
+
+    @property
+    def estimate(self) -> str:
+        """How that error was estimated: BETWEEN_BLOCKS or INDEPENDENT."""
+        return BETWEEN_BLOCKS if self._defined_blend is not None and not self.lacks_blocks else INDEPENDENT
 
     @property
     def rmse(self) -> float:

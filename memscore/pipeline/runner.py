@@ -17,7 +17,7 @@ from memscore.data.duplicates import Copies, count_copies, find_copies
 from memscore.data.splits import Splits, build_examples_table
 from memscore.pipeline.attacks import check_attacks
 from memscore.pipeline.bank_reports import EstimateResult, draw_rebuilt_images, write_reports
-from memscore.pipeline.changed_data import note_changed_data, require_unchanged_data
+from memscore.pipeline.changed_data import note_changed_data, require_same_left_out, require_unchanged_data
 from memscore.pipeline.config import (
     BankConfig,
     build_designs,
@@ -41,7 +41,7 @@ from memscore.pipeline.originals import (
     get_or_train_pilot,
 )
 from memscore.pipeline.output_check import find_network_output_kind
-from memscore.pipeline.precision import MeasuredPrecision, PrecisionForecast, check_forecast, forecast_precision
+from memscore.pipeline.precision import PrecisionForecast, check_forecast, forecast_precision
 from memscore.pipeline.scoring import score_arm, score_fractions
 from memscore.pipeline.stacked_scores import check_stacked
 from memscore.pipeline.start_weights import (
@@ -142,6 +142,7 @@ def prepare_bank(config: BankConfig, *, in_temporary_folder: bool = False, devic
     location = locate_store(config, manifest, recipe, device)
     if in_temporary_folder:
         check_absolute_path(location.url)
+    require_same_left_out(location.url, location.manifest, splits)
     require_unchanged_data(location.url, location.manifest, splits)
     changed = note_changed_data(location.url, location.manifest, splits) if config.store is None else ()
     store = Store.open_or_plan(location.url, location.manifest)
@@ -383,7 +384,7 @@ def score_bank(
             check_forecast(
                 forecast,
                 arm.suffix,
-                MeasuredPrecision(models=arm.models, counts_rmse=arm.rmse, blend=arm.blend),
+                arm.precision,
                 target_rmse,
             )
             for arm in arms

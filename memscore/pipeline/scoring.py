@@ -47,6 +47,7 @@ from memscore.pipeline.attacks import (
 from memscore.pipeline.map_reduce import ColumnBuffer, DiskBuffer, map_blocks
 from memscore.pipeline.model_sets import ModelSets, draw_model_sets, find_whole_blocks
 from memscore.pipeline.outlying_models import name_outlying_models
+from memscore.pipeline.precision import MeasuredPrecision
 from memscore.pipeline.stacked_scores import compute_stacked, is_stacked_stored
 from memscore.score_registry import SCORES, build_field_metadata
 from memscore.statistics.outlying_models import MAX_EXAMPLES, SIGNALS, Deviation, sum_model_outputs
@@ -141,6 +142,11 @@ class ArmScores:
     has_other_blocks: bool = False
     blend: BlendFit | None = None
     stacked: StackedFit | None = None
+
+    @property
+    def precision(self) -> MeasuredPrecision:
+        """The precision of memorization by which a number of models is chosen."""
+        return MeasuredPrecision(models=self.models, counts_rmse=self.rmse, blend=self.blend)
 
     def list_decisions(self) -> list[tuple[str, AttackDecisions]]:
         """List the attacks with decisions by thresholds, by the name of their first score without the suffix."""

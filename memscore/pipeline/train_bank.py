@@ -211,11 +211,11 @@ def require_all_trainable(store: Store, jobs: Iterable[BankJob | OriginalJob | P
         require_trainable(store.manifest, device)
 
 
-def list_diverged_models(store: Store, arm: str) -> list[str]:
-    """List the models of one arm, or of ORIGINAL or ORACLE, that diverged."""
+def list_diverged_models(store: Store, *arms: str) -> list[str]:
+    """List the models of some arms, or of ORIGINAL or ORACLE, that diverged; the failures are read once."""
     # a whole name is compared, because an arm's name may begin with another's
     failures = sorted(store.failures().items())
-    return [name for name, failure in failures if failure["kind"] == "diverged" and name.rpartition("-")[0] == arm]
+    return [name for name, failure in failures if failure["kind"] == "diverged" and name.rpartition("-")[0] in arms]
 
 
 def record_result(store: Store, summary: TrainingSummary, models: list[str], result: list[Receipt] | Failure) -> int:

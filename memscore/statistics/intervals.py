@@ -1,6 +1,7 @@
 """Intervals and standard errors of proportions that are valid for few trials."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from scipy.special import gammaincinv, ndtri
@@ -13,6 +14,26 @@ class Interval:
     value: float
     lo: float
     hi: float
+
+
+SomeInterval = TypeVar("SomeInterval", bound=Interval)
+
+
+def clip_interval(interval: SomeInterval, lowest: float, highest: float) -> SomeInterval:
+    """Clip the ends of an interval to what its number can be, for pages and figures.
+
+    A t interval of a few shares may end beyond 0 or 1, where no share is; without those values it covers as often.
+
+    Args:
+        interval: NaN where undefined.
+        lowest: what the number can be, -inf where nothing limits it.
+        highest: the same above.
+
+    Returns:
+        The interval with these ends; its number is unchanged.
+    """
+    lo, hi = np.clip([interval.lo, interval.hi], lowest, highest).tolist()
+    return replace(interval, lo=lo, hi=hi)
 
 
 def wilson(k: np.ndarray, n: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:

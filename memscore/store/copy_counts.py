@@ -9,6 +9,7 @@ from memscore.store.parquet import decode_metadata
 from memscore.store.store import Store
 
 COPIES_PATH = "duplicates.parquet"
+NEAR_COPIES_PATH = "reports/near_duplicates.parquet"
 COPY_COLUMNS = {"twin": pa.string(), "copies": pa.int32(), "held_out_twin": pa.string()}
 """Columns of scores.parquet that are of no score: the copies of an example."""
 

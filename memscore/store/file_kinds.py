@@ -237,6 +237,13 @@ FILE_KINDS = (
         expected=stored.expect_roc_pictures,
     ),
     FileKind(
+        pattern="reports/roc_SUFFIX.parquet",
+        format=PARQUET,
+        content="The curves of that picture: false positive rate, mean true positive rate, and 95 % of the targets.",
+        rebuild=rebuild.by_bank_command,
+        expected=stored.expect_roc_tables,
+    ),
+    FileKind(
         pattern="reports/inversion.png",
         format=PNG,
         content="Examples, and what gradient inversion rebuilt of them from models with and without them.",
@@ -335,6 +342,12 @@ FILE_KINDS = (
         format=JSON,
         content="Measures of many models, by the hash of all of them: the method, its originals, and the values.",
         rebuild=rebuild.by_population_commands,
+    ),
+    FileKind(
+        pattern="trials/measures.json",
+        format=JSON,
+        content="What the columns of trials mean: unit, best value, ideal, a line on each.",
+        rebuild=rebuild.by_trial_command,
     ),
     FileKind(
         pattern="difficulty/KEY.parquet",

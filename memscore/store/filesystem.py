@@ -219,8 +219,22 @@ class Folder:
             )
 
     def _with_retries(self, attempt: Callable[[], T], relpath: str, retry_s: float = RETRY_S) -> T:
-        """Call attempt, with retries if the folder is on a server."""
-        return attempt() if self.local else retry(attempt, self.display_path(relpath), retry_s, read=True)
+        """Call attempt, with retries if the folder is on a server; OSError also for a folder in a file's place."""
+        if not self.local:
+            return retry(attempt, self.display_path(relpath), retry_s, read=True)
+        try:
+            return attempt()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            path = self.path(relpath)
+            # pyarrow says only that it cannot open a regular file, and of what lies below a file that it is no folder
+            if os.path.isdir(path) and "." in path.rpartition("/")[2]:
+                raise IsADirectoryError(
+                    f"{path} is a folder, and must be a file that memscore wrote; move the folder away, and the "
+                    "command that makes the file makes it again"
+                ) from error
+            raise
 
     def _publish_local(self, relpath: str, content: bytes) -> bool:
         """Hard-link a synced temporary file to its final name."""

@@ -122,6 +122,11 @@ def by_sweep_command(files: StoredFiles, path: str) -> str:
     """Advise the command that ran the sweep, whose options are stored beside its results."""
     name = path.split("/")[1]
     options = f"sweeps/{name}/sweep.json"
+    if not files.is_readable(options) and (commands := files.list_logged_commands("unlearn.sweep")):
+        # the name of a sweep may be a hash of its options, so the log alone does not say which one it was
+        named = [command for command in commands if name in command.split()] or commands
+        one = "the last of those in run.log" if len(named) > 1 else "which run.log has"
+        return f"`{named[-1]}`, {one}, makes it again"
     where = f", which are in {options}," if path != options and files.is_readable(options) else ""
     return (
         f"`python -m unlearn.sweep {files.bank} --name {name}` with the options it was run with{where} makes it again"

@@ -192,7 +192,10 @@ SCHEMAS: Mapping[str, Schema] = {
     "receipts/NAME.json": Schema(
         record({}, {**RECEIPT, **MORE_OF_RECEIPT, "key": text, "ending": name}), named_by="model", relate=check_proxy
     ),
-    "failures/NAME.json": Schema(record({"kind": text, "error": text}, {"traceback": nullable(text)})),
+    # records of earlier versions have no model
+    "failures/NAME.json": Schema(
+        record({"kind": text, "error": text}, {"traceback": nullable(text), "model": text}), named_by="model"
+    ),
     "progress.json": Schema(
         record(
             {
@@ -229,6 +232,7 @@ SCHEMAS: Mapping[str, Schema] = {
                         {"suffix": name, "attacks": mapping(anything)},
                         {
                             "groups": nullable(whole()),
+                            "curves": whole(),
                             "outlying_models": listing(record({"model": name, "deviations": listing(measure)})),
                         },
                     )
@@ -255,6 +259,19 @@ SCHEMAS: Mapping[str, Schema] = {
         record({
             "population": record({"algorithm": text, "originals": listing(whole())}),
             "measures": mapping(mapping(nullable(number()))),
+        })
+    ),
+    "trials/measures.json": Schema(
+        record({
+            "columns": mapping(
+                record(
+                    {
+                        "best": one_of("max", "min", "oracle", "none"),
+                        **dict.fromkeys(("unit", "ideal", "description"), text),
+                    },
+                    {"paper": text, "endings": texts},
+                )
+            )
         })
     ),
     # values and parameters are checked by the algorithm that takes them

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from memscore.choices import validate_choice
-from memscore.score_registry import get_estimator_version, resolve_alias
+from memscore.score_registry import ARM_SUFFIX, get_estimator_version, resolve_alias
 from memscore.store.parquet import Columns, decode_metadata, encode, to_table
+from memscore.store.score_options import find_making_options
 from memscore.units import format_count
 
 DIRECTIONS = (-1, 0, 1)
@@ -83,15 +84,26 @@ def require_fresh_score(name: str, metadata: Mapping[str, str], digest: str | No
         raise ValueError(f"score {name!r} is stale, {changed} changed since; run {rebuild_command}")
 
 
-def validate_score_name(name: str, names: list[str], store_name: str, rebuild_command: str, more: str) -> str:
-    """Return the stored score that a name or its alias names; the error offers the nearest and how others are made."""
+def validate_score_name(name: str, names: list[str], store_name: str, rebuild_command: str, command: str) -> str:
+    """Return the stored score that a name or its alias names; the error says how it is made, or offers the nearest.
+
+    `command` is the one that adds scores, to which their options are added; empty for a bank that it cannot change.
+    """
     name = resolve_alias(name, names)
     if not names:
         raise ValueError(f"{store_name} has no scores yet, so none named {name!r}; run {rebuild_command}")
+    if name in names:
+        return name
+    options = find_making_options(name, names) if command else None
+    if options:
+        same = sorted(each for each in names if ARM_SUFFIX.sub("", each) == ARM_SUFFIX.sub("", name))
+        listed = f", only {', '.join(same)}" if same else ""
+        raise ValueError(f"{store_name} has no score {name!r}{listed}; `{command} {options}` adds it")
     try:
         return validate_choice("score", name, names)
     except ValueError as error:
-        raise ValueError(f"{error}; others are made by {rebuild_command}{more}") from None
+        more = " and another --keep, --attacks or --proxies" if command else ""
+        raise ValueError(f"{store_name}: {error}; others are made by {rebuild_command}{more}") from None
 
 
 def orient_score(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -336,7 +336,7 @@ class Store:
 
     def write_failure(self, model: str, failure: Mapping[str, Any]) -> None:
         """Store why training failed; a model with kind "diverged" is never trained again."""
-        self.folder.replace(f"failures/{model}.json", encode_record(failure))
+        self.folder.replace(f"failures/{model}.json", encode_record({"model": model, **failure}))
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """Read every failure by its model."""
@@ -452,8 +452,8 @@ class Store:
     def read_score(self, name: str) -> pa.Table:
         """Read a score's table (row, id, values), stale or not; errors offer the nearest name."""
         names = [file.removesuffix(".parquet") for file in self.folder.names("scores")]
-        more = "" if self.manifest.imported else " and another --keep, --attacks or --proxies"
-        name = validate_score_name(name, names, self.folder.display_name, self.rebuild_command, more)
+        command = "" if self.manifest.imported else f"python -m memscore.estimate --store {self.folder.display_name}"
+        name = validate_score_name(name, names, self.folder.display_name, self.rebuild_command, command)
         return self.read_table(f"scores/{name}.parquet")
 
     def read_score_digest(self, name: str) -> str:

@@ -22,6 +22,8 @@ from memscore.store.score_files import has_other_version, is_stale
 from memscore.store.shards import hash_shards, parse_model_index
 from memscore.store.store import Store
 
+ENDINGS = (".parquet", ".json", ".safetensors")
+"""Of files that others imply or contradict; a note beside the shards is none of them."""
 UNKNOWN_ARM_REASON = "a shard of no stored arm; it stays, and the estimate that made it stores its arm again"
 
 
@@ -54,9 +56,24 @@ class StoredFiles:
             self._names[folder] = self.store.folder.names(folder)
         return self._names[folder]
 
+    def list_logged_commands(self, module: str) -> list[str]:
+        """List the different commands of a module that run.log and run.old.log have, the last one last."""
+        commands: dict[str, None] = {}
+        for name in ("run.old.log", "run.log"):
+            try:
+                lines = self.store.folder.read(name).decode(errors="replace").splitlines()
+            except (OSError, ValueError):  # a store on a server has none, and one that cannot be read gives no advice
+                continue
+            for line in lines:
+                _, began, command = line.partition(" began: ")
+                if began and module in command.split():
+                    commands.pop(command, None)
+                    commands[command] = None
+        return list(commands)
+
     def list_stems(self, folder: str) -> set[str]:
-        """List those names without their endings."""
-        return {name.rpartition(".")[0] for name in self.list_names(folder)}
+        """List those names without their endings, of the files that have one of the store's."""
+        return {name.rpartition(".")[0] for name in self.list_names(folder) if name.endswith(ENDINGS)}
 
     def exists(self, path: str) -> bool:
         """Return whether the file was listed, or has been written since."""
@@ -291,6 +308,11 @@ def expect_galleries(files: StoredFiles) -> Iterator[str]:
 def expect_roc_pictures(files: StoredFiles) -> Iterator[str]:
     """An arm of the summary with attacks implies a picture of their ROC curves."""
     yield from (f"reports/roc_{arm['suffix']}.png" for arm in list_summarized_arms(files) if arm["attacks"])
+
+
+def expect_roc_tables(files: StoredFiles) -> Iterator[str]:
+    """An arm of the summary with stored curves implies their table; versions before 0.2 drew them alone."""
+    yield from (f"reports/roc_{arm['suffix']}.parquet" for arm in list_summarized_arms(files) if arm.get("curves"))
 
 
 def expect_group_tables(files: StoredFiles) -> Iterator[str]:

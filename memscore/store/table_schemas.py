@@ -97,6 +97,10 @@ SCHEMAS: Mapping[str, TableSchema] = {
         required={"arm": name, "shards_digest": text},
         optional=estimated,
     ),
+    "reports/roc_SUFFIX.parquet": TableSchema({
+        "attack": "text",
+        **dict.fromkeys(("fpr", "tpr", "lo", "hi"), "number"),
+    }),
     "reports/groups_SUFFIX.parquet": TableSchema({"attack": "text", "kind": "text", "group": "whole", "auc": "number"}),
     "reports/near_duplicates.parquet": TableSchema({"row": "whole", "nearest_row": "whole", "similarity": "number"}),
     "reports/audit-NAME.parquet": TableSchema({"row": "whole", "id": "text", "verdict": "flag"}),

@@ -8,6 +8,9 @@ import numpy as np
 from memscore.store.parquet import Columns, encode, to_columns, to_table
 from memscore.store.store import Store
 
+DESCRIPTIONS_PATH = "trials/measures.json"
+"""What the columns of trials mean."""
+
 
 def write_trial(store: Store, name: str, columns: Columns, metadata: Mapping[str, str]) -> bool:
     """Store the row of one unlearning trial, columns of one value each; False if it exists."""
@@ -34,6 +37,11 @@ def read_predictions(store: Store, trial: str) -> dict[str, np.ndarray] | None:
     """Read the predictions of a trial's model for every example; None if they are missing."""
     path = f"trials/{trial}-said.parquet"
     return to_columns(store.read_table(path)) if store.folder.exists(path) else None
+
+
+def has_predictions(store: Store, trial: str) -> bool:
+    """Return whether the predictions of a trial's model are stored."""
+    return store.folder.exists(f"trials/{trial}-said.parquet")
 
 
 def write_cost(store: Store, theta: str, status: str, wall_s: float, examples: int, steps: int) -> bool:

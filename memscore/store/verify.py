@@ -18,12 +18,13 @@ from memscore.store.file_kinds import (
     advise,
     find_completing_path,
     find_format,
+    find_kind,
 )
 from memscore.store.filesystem import Folder
 from memscore.store.manifest import Manifest
 from memscore.store.manifest_file import REMAKE_MANIFEST, find_manifest_fault
 from memscore.store.parquet import CorruptFile
-from memscore.store.path_patterns import get_stem
+from memscore.store.path_patterns import SCENARIOS, get_stem
 from memscore.store.rebuild_advice import by_trial_command
 from memscore.store.record_schemas import find_record_fault
 from memscore.store.remote import StoreUnavailable, join_url
@@ -47,6 +48,7 @@ class VerificationResult:
         stale: path of a table computed from other files than are stored now -> what to do.
         advice: path of a damaged file -> what to do.
         kept_in_place: those of the damaged that are intact, shards of an unknown arm, and are not to be moved.
+        unknown: paths of files that no command writes, and none reads.
     """
 
     verified: int
@@ -55,6 +57,7 @@ class VerificationResult:
     stale: dict[str, str] = field(default_factory=dict)
     advice: dict[str, str] = field(default_factory=dict)
     kept_in_place: frozenset[str] = frozenset()
+    unknown: tuple[str, ...] = ()
 
 
 def verify_folder(folder: Folder, remake: str = REMAKE_MANIFEST) -> VerificationResult:
@@ -91,6 +94,7 @@ def verify(store: Store) -> VerificationResult:
         stale={path: hint for kind in FILE_KINDS if kind.stale for path, hint in kind.stale(files)},
         advice={path: advise(files, path) for path in damaged if path not in unknown},
         kept_in_place=unknown,
+        unknown=tuple(list_unknown_files(store.folder)),
     )
     inner = {path: Folder.from_url(join_url(store.url, path)) for path in store.scenarios()}
     created = {path: folder for path, folder in inner.items() if folder.exists("manifest.json")}
@@ -118,7 +122,21 @@ def merge_results(outer: VerificationResult, inner: dict[str, VerificationResult
         advice=merge("advice"),
         kept_in_place=outer.kept_in_place
         | {f"{prefix}/{path}" for prefix, result in inner.items() for path in result.kept_in_place},
+        unknown=(*outer.unknown, *(f"{prefix}/{path}" for prefix, each in inner.items() for path in each.unknown)),
     )
+
+
+def list_unknown_files(folder: Folder) -> list[str]:
+    """List the files of a store that are of no kind, sorted; those of the stores within it are listed there."""
+    places, unknown = [""], list[str]()
+    while places:
+        place = places.pop()
+        prefix = f"{place}/" if place else ""
+        names = (f"{prefix}{name}" for name in folder.names(place))
+        unknown += [path for path in names if find_kind(path) is None]
+        # what was set aside has kept its name, and a folder of no kind is named by what is in it
+        places += [f"{prefix}{name}" for name in folder.folders(place) if place or name not in {"damaged", SCENARIOS}]
+    return sorted(unknown)
 
 
 def quarantine_damaged(folder: Folder, result: VerificationResult) -> dict[str, str]:

@@ -1,18 +1,18 @@
 """Tables of a bank in a terminal: options, costs, forecasts, scores, and problems."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from rich.console import Console
 
 from memscore.data.class_summary import describe_classes, describe_constant_images
 from memscore.data.duplicates import count_copies
-from memscore.estimators.memorization_blend import BLEND, BlendFit
+from memscore.estimators.memorization_blend import BLEND
 from memscore.pipeline.bank_reports import EstimateResult
 from memscore.pipeline.config import MAX_MODELS
 from memscore.pipeline.jobs import read_recipe
 from memscore.pipeline.output_check import format_output_warning
-from memscore.pipeline.precision import DEFAULT_RMSES, ForecastCheck, PrecisionForecast
+from memscore.pipeline.precision import BETWEEN_BLOCKS, COUNTS, DEFAULT_RMSES, INDEPENDENT, PrecisionForecast
 from memscore.pipeline.runner import Bank, count_queries
 from memscore.pipeline.scoring import ArmScores
 from memscore.pipeline.train_bank import TrainingSummary
@@ -23,14 +23,13 @@ from memscore.subsets.clustering import ORTHOGONAL
 from memscore.tables.console import make_table, print_line
 from memscore.tables.duplicates_lines import describe_copies, print_copies
 from memscore.tables.inversion_table import print_inversion
-from memscore.tables.numbers import format_with_interval
+from memscore.tables.numbers import MIN_MEMBER_ACCURACY, format_with_interval
 from memscore.tables.score_tables import format_unfinished, print_attacks, print_most_memorized, print_scores
 from memscore.training.augmentation import describe_wide_crop
-from memscore.units import format_count, format_duration, format_error, format_rate, format_size, format_value
+from memscore.units import format_count, format_duration, format_rate, format_rmse, format_size, format_value
 
 LABEL_WIDTH, SUMMARY_WIDTH = 7, 10  # of the labels before the lines of the heading and of the summary
 SECONDS_NOTE = "one worker's wall clock as measured, whatever the machine and its load; median over originals"
-MIN_MEMBER_ACCURACY = 0.95  # accuracy on members below which memorization means little
 
 
 def print_heading(console: Console, bank: Bank) -> None:
@@ -73,7 +72,7 @@ def format_goal(bank: Bank) -> str:
     if bank.config.until_rmse is None:
         return format_count(bank.count, "model")
     maximum = "" if bank.config.models is None else f", at most {format_count(bank.count, 'model')}"
-    return f"until RMSE {bank.config.until_rmse:g} of {BLEND}{maximum}"
+    return f"until the RMSE of {BLEND} is {bank.config.until_rmse:g}{maximum}"
 
 
 def print_forecast(console: Console, forecast: PrecisionForecast, target_rmse: float | None) -> None:
@@ -84,8 +83,8 @@ def print_forecast(console: Console, forecast: PrecisionForecast, target_rmse: f
         return  # nothing would be left to do
     measured = forecast.measured
     table = make_table(
-        f"{forecast.arm.name}: RMSE {format_error(measured.rmse)} of {measured.score} with "
-        f"{format_count(measured.models, 'model')}; other RMSE with {format_count(forecast.workers, 'worker')}",
+        f"{forecast.arm.name}: {format_rmse(measured.score, measured.estimate, measured.rmse)} with "
+        f"{format_count(measured.models, 'model')}; others with {format_count(forecast.workers, 'worker')}",
         ("RMSE", "models in all", "time to go", "disk in all"),
     )
     for requirement in requirements:
@@ -104,31 +103,45 @@ def print_forecast(console: Console, forecast: PrecisionForecast, target_rmse: f
         )
 
 
-def print_forecast_checks(console: Console, checks: Sequence[ForecastCheck]) -> None:
-    """Print each forecast beside the result, and what an error that was not reached would take."""
-    for check in checks:
+def print_forecast_checks(console: Console, result: EstimateResult) -> None:
+    """Print each forecast beside the result."""
+    estimates = {arm.suffix: arm.precision.estimate for arm in result.arms}
+    for check in result.forecast_checks:
         # a forecast from all of the models that there are predicts nothing
         if check.wish is None and check.models == check.planned_from:
             continue
-        requested = "" if check.wish is None else f" {check.models_predicted} models for RMSE {check.wish:g}, and"
-        other = "" if check.score == check.planned_score else f" of {check.planned_score}"
+        forecast = f"forecast from {format_count(check.planned_from, 'model')}"
+        requested = "" if check.wish is None else f"; for {check.wish:g} it was {check.models_predicted} models"
         print_line(
             console,
-            f"{check.score}_{check.suffix}: the forecast from {check.planned_from} models was{requested} "
-            f"RMSE {format_error(check.rmse_predicted)}{other} at {check.models}; it is {format_error(check.rmse)}",
+            f"forecast  {check.suffix}, {format_count(check.models, 'model')}: "
+            f"{format_rmse(check.planned_score, forecast, check.rmse_predicted)}{requested}; measured: "
+            f"{format_rmse(check.score, estimates[check.suffix], check.rmse)}",
+            indent=SUMMARY_WIDTH,
         )
-        if check.more is not None:
-            print_line(
-                console,
-                f"[yellow]not reached[/] RMSE {check.wish:g} of {check.score} with {check.models} models: "
-                f"about {check.more} are needed"
-                + (
-                    f"; give --models {check.more} or leave it out"
-                    if check.more <= MAX_MODELS
-                    else f", and a bank holds {MAX_MODELS}"
-                ),
-                markup=True,
-            )
+
+
+def print_missed_target(console: Console, result: EstimateResult) -> None:
+    """Print that the requested error was not reached, and what it would take; nothing where it was."""
+    arm, target = result.missed_arm, result.target_rmse
+    if arm is None or target is None:
+        return
+    precision, models = arm.precision, format_count(arm.models, "model")
+    error = format_rmse(precision.score, precision.estimate, precision.rmse)
+    if np.isnan(precision.rmse):
+        remedy = "no example has two models on each side; use more --models"
+    else:
+        more = precision.compute_models_needed(arm.arm, target)
+        is_possible = more <= MAX_MODELS
+        remedy = f"about {more} are needed" + (
+            f"; give --models {more} or leave it out" if is_possible else f", and a bank holds {MAX_MODELS}"
+        )
+    print_line(
+        console,
+        f"[yellow]not reached[/] --until-rmse {target:g}: {error} with {models}; {remedy}. The models and their scores "
+        "are stored, and the exit code is 1",
+        markup=True,
+    )
 
 
 def print_result(console: Console, result: EstimateResult, store: str) -> None:
@@ -150,37 +163,36 @@ def print_result(console: Console, result: EstimateResult, store: str) -> None:
 def print_summary(console: Console, result: EstimateResult, store: str) -> None:
     """Print the models, their accuracy, the bank's precision, the speed of training, and where all is stored."""
     for arm in result.arms:
-        print_line(console, f"models    {format_precision(arm)}", indent=SUMMARY_WIDTH)
-    print_forecast_checks(console, result.forecast_checks)
-    if result.target_rmse is not None and not result.forecast_checks:
-        print_line(
-            console,
-            f"[yellow]not reached[/] RMSE {result.target_rmse:g}: it is undefined, no example has two models on each "
-            "side; use more --models",
-            markup=True,
-        )
+        print_line(console, f"models    {format_models(arm)}", indent=SUMMARY_WIDTH)
+        for line in list_errors(arm):
+            print_line(console, f"          {line}", indent=SUMMARY_WIDTH)
+    print_forecast_checks(console, result)
     print_accuracy(console, result)
     print_speed(console, result)
     print_line(console, f"scores    one row per example: {join_url(store, 'scores.parquet')}", indent=SUMMARY_WIDTH)
     print_line(console, f"figures   {join_url(store, 'reports/')}", indent=SUMMARY_WIDTH)
+    print_missed_target(console, result)
 
 
-def format_precision(arm: ArmScores) -> str:
-    """Format the models of an arm and the error of memorization from them."""
-    # the error between blocks includes the design's smaller variance, and needs three blocks or more
+def format_models(arm: ArmScores) -> str:
+    """Format the models of an arm, and what they leave undefined."""
     return (
-        f"{arm.suffix}: {format_count(arm.models, 'model')}, {format_queries(arm.queries)}, memorization RMSE "
-        + ("undefined" if np.isnan(arm.rmse) else format_error(arm.rmse))
-        + ("" if np.isnan(arm.rmse_block) else f" (between blocks {format_error(arm.rmse_block)})")
-        + ("" if arm.blend is None or np.isnan(arm.blend.rmse) else f"; {format_blend(arm.blend)}")
+        f"{arm.suffix}: {format_count(arm.models, 'model')}, {format_queries(arm.queries)}"
         + format_unfinished(arm.unfinished)
-        + (f", undefined for {format_count(arm.undefined, 'example')}" if arm.undefined else "")
+        + (f"; {COUNTS} is undefined for {format_count(arm.undefined, 'example')}" if arm.undefined else "")
     )
 
 
-def format_blend(blend: BlendFit) -> str:
-    """Format the error of the blend, and between what it was measured."""
-    return f"{BLEND} RMSE {format_error(blend.rmse)}" + (" (between blocks)" if blend.is_between_blocks else "")
+def list_errors(arm: ArmScores) -> list[str]:
+    """List the errors of memorization from an arm, first the one by which a number of models is chosen."""
+    precision = arm.precision
+    errors = {
+        (precision.score, precision.estimate): precision.rmse,
+        # includes the design's smaller variance, and needs three blocks or more
+        **({} if np.isnan(arm.rmse_block) else {(COUNTS, BETWEEN_BLOCKS): arm.rmse_block}),
+        (COUNTS, INDEPENDENT): arm.rmse,
+    }
+    return [format_rmse(*names, error) for names, error in errors.items()]
 
 
 def print_output_warning(console: Console, result: EstimateResult) -> None:

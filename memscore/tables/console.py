@@ -124,8 +124,11 @@ def print_command(console: Console, label: str, command: str) -> None:
 def make_table(title: str, columns: Sequence[str], *, whole: Iterable[str] = ()) -> NumberTable:
     """Make a table whose first column is a name and whose others are numbers.
 
-    `whole` are columns whose texts are not broken at blanks, as ids, which are copied.
+    `whole` are columns whose texts are not broken at blanks, as ids, which are copied. ValueError for a column without
+    a name, which nobody could look up.
     """
+    if not all(columns):
+        raise ValueError(f"each column of a table needs a name, got {list(columns)}")
     table = NumberTable(title)
     table.whole = frozenset(whole)
     for position, column in enumerate(columns):

@@ -7,7 +7,7 @@ from memscore.pipeline.dry_run import CostEstimate
 from memscore.pipeline.precision_times import PrecisionTimes
 from memscore.pipeline.work import Work
 from memscore.tables.console import make_table, print_line
-from memscore.units import format_count, format_duration, format_hours, format_size
+from memscore.units import format_about_hours, format_count, format_duration, format_hours, format_size
 from memscore.visible_text import write_line
 
 LABEL_WIDTH = 7  # of the labels before the lines
@@ -63,7 +63,7 @@ def print_cost(
     if cost.only_first_models:
         lines.append("more   what the requested RMSE takes is known after these first models")
     lines += [
-        f"CPU    about {format_hours(cost.core_s)} core-hours: {format_duration(cost.wall_s)} with "
+        f"CPU    {format_about_hours(cost.core_s)} core-hours: {format_duration(cost.wall_s)} with "
         f"{format_count(cost.workers, 'worker')}, originals and scores included",
         *([describe_precisions(precisions)] if precisions else []),
         f"memory about {format_size(cost.worker_bytes)} a worker",

@@ -9,9 +9,10 @@ from memscore.analysis.calibration import AuditDecisions
 from memscore.pipeline.attack_decisions import AttackDecisions
 from memscore.statistics.calibrated_threshold import PRIORS, DecisionRates, RepeatedDecisions
 from memscore.statistics.group_leak import GroupLeak
-from memscore.statistics.intervals import Interval
+from memscore.statistics.intervals import Interval, clip_interval
 from memscore.store.class_names import format_class
 from memscore.tables.console import make_table, print_line
+from memscore.tables.numbers import SHARE, format_with_interval
 from memscore.tables.outlying_line import format_outlying_models
 
 GROUPS_SHOWN = 3
@@ -70,7 +71,7 @@ def print_audit_decisions(console: Console, decisions: AuditDecisions, names: Se
 
 def print_columns(console: Console, title: str, rows: Sequence[str], columns: Mapping[str, Sequence[str]]) -> None:
     """Print a table of a column for each threshold: with its numbers in a row it is wider than most terminals."""
-    table = make_table(title, ("", *columns))
+    table = make_table(title, ("measure", *columns))
     for row, cells in zip(rows, zip(*columns.values(), strict=True), strict=True):
         table.add_row(row, *cells)
     console.print(table)
@@ -125,4 +126,4 @@ def format_auc(interval: Interval) -> str:
     """Format an area under the curve and its interval, if that is known."""
     if np.isnan(interval.lo):
         return f"{interval.value:.3f} (one target)"
-    return f"{interval.value:.3f} [{interval.lo:.3f}, {interval.hi:.3f}]"
+    return format_with_interval(clip_interval(interval, *SHARE))

@@ -9,11 +9,11 @@ from memscore.analysis.fidelity import Comparison, ProxyComparison
 from memscore.analysis.risk_signals import RiskSignals
 from memscore.statistics.claims import Trend
 from memscore.statistics.correlation import TOP_FRACTION
-from memscore.statistics.intervals import Interval
+from memscore.statistics.intervals import Interval, clip_interval
 from memscore.store.class_names import format_class
 from memscore.tables.bank_tables import SECONDS_NOTE
 from memscore.tables.console import make_table, print_line
-from memscore.tables.numbers import format_interval, format_number
+from memscore.tables.numbers import SHARE, format_interval, format_number
 from memscore.units import format_count, format_duration
 
 TOP_COLUMN = f"top {100 * TOP_FRACTION:.1f} %"
@@ -92,11 +92,12 @@ def print_loss_groups(console: Console, signals: RiskSignals, names: Sequence[st
             ("tenth", "loss", "attack success", "95 %"),
         )
         for number, group in enumerate(signals.groups, start=1):
+            success = clip_interval(group.success, *SHARE)
             table.add_row(
                 str(number),
                 "0" if group.most == 0 else f"{group.least:.2g} to {group.most:.2g}",
-                format_number(group.success.value),
-                format_interval(group.success.lo, group.success.hi),
+                format_number(success.value),
+                format_interval(success.lo, success.hi),
             )
         console.print(table)
         if sum(group.most == 0 for group in signals.groups) > 1:

@@ -5,8 +5,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from memscore.statistics.intervals import Interval
+from memscore.statistics.intervals import Interval, clip_interval
 from memscore.statistics.roc import RateAtFpr, TargetMean
+
+MIN_MEMBER_ACCURACY = 0.95
+"""Accuracy on members below which memorization means little."""
+UNLIMITED, SHARE = (-math.inf, math.inf), (0.0, 1.0)
+"""What a number may be: anything, or a share, as an accuracy, a rate and ToW are."""
+ROUNDING = 1e-9
 
 
 def format_number(value: float | None) -> str:
@@ -21,11 +27,26 @@ def format_interval(lo: float | None, hi: float | None) -> str:
     return "-" if ends == ("-", "-") else f"[{', '.join(ends)}]"
 
 
+def format_value_and_half(
+    value: float, lo: float, hi: float, *, limits: tuple[float, float] = UNLIMITED, mark: str = "± "
+) -> str:
+    """Format a number and half of its interval, or the interval's ends where half of it goes beyond the limits."""
+    if np.isnan(lo):
+        return format_number(value)
+    half = max(hi - value, value - lo)
+    # rounding of a float is no end beyond 1
+    if limits[0] - ROUNDING <= value - half and value + half <= limits[1] + ROUNDING:
+        return f"{format_number(value)} {mark}{format_number(half)}"
+    clipped = clip_interval(Interval(value=value, lo=lo, hi=hi), *limits)
+    return f"{format_number(value)} {format_interval(clipped.lo, clipped.hi)}"
+
+
 def format_target_mean(mean: TargetMean) -> str:
     """Format a mean over targets with its error, and for a rate the mean counts of false positives and negatives."""
     if np.isnan(mean.value):
         return format_reason(mean.rate.reason if mean.rate else "")
-    text = f"{format_number(mean.value)} ± {format_number(max(mean.hi - mean.value, mean.value - mean.lo))}"
+    # areas and rates are shares
+    text = format_value_and_half(mean.value, mean.lo, mean.hi, limits=SHARE)
     if mean.rate is None:
         return text
     targets = int((~np.isnan(mean.per_target)).sum())

@@ -20,7 +20,7 @@ from memscore.tables.numbers import (
     format_target_mean,
 )
 from memscore.tables.outlying_line import format_outlying_models
-from memscore.units import format_count, format_error
+from memscore.units import format_count, format_error, format_rmse
 
 ROWS_SHOWN = 5  # most memorized examples in the terminal
 STEMS = (
@@ -76,7 +76,8 @@ def print_scores(console: Console, table: pa.Table, arms: Sequence[ArmScores]) -
         print_line(
             console,
             f"columns of scores.parquet end in _{arm.suffix}; 95 %: a quantile; reliability: Spearman correlation of "
-            "halves of the models, corrected to all (more measures in reports/summary.json)",
+            "halves of the models, corrected to all; RMSE: of each score (between halves), corrected to all (more "
+            "measures in reports/summary.json)",
         )
         for line in list_score_notes(table, arm):
             print_line(console, line)
@@ -94,8 +95,8 @@ def list_score_notes(table: pa.Table, arm: ArmScores) -> list[str]:
         )
     if arm.stacked:
         lines.append(
-            f"{STACKED}: RMSE {format_error(arm.stacked.rmse)}; a regression over examples, which underestimates the "
-            "most memorized ones (.004 to .11 in banks tried) and ranks them worse than memorization_blend: use it "
+            f"{format_rmse(STACKED, 'jackknife', arm.stacked.rmse)}; a regression over examples, which underestimates "
+            "the most memorized ones (.004 to .11 in banks tried) and ranks them worse than memorization_blend: use it "
             "where the RMSE alone counts; single examples have no standard error"
         )
     undefined = {

@@ -1,6 +1,6 @@
 """Status of a bank in a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
@@ -9,7 +9,7 @@ from memscore.tables.console import make_table, print_line
 from memscore.tables.duplicates_lines import format_copies
 from memscore.tables.outlying_line import format_outlying_models
 from memscore.tables.progress_bar import format_counts, format_progress
-from memscore.units import format_count, format_duration, format_error, format_rate, format_size
+from memscore.units import format_count, format_duration, format_error, format_rate, format_size, name_rmse
 
 LABEL_WIDTH = 8  # of the labels before the lines of the heading
 MAX_ERROR_LENGTH = 160  # characters of an error
@@ -74,14 +74,21 @@ def format_precision(arm: ArmStatus) -> str:
     return "-" if arm.rmse is None else format_error(arm.rmse)
 
 
+def explain_errors(arms: Sequence[ArmStatus]) -> Iterator[str]:
+    """Yield a line for each kind of error in the arms' table, which names the arms where there are several kinds."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for arm in arms:
+        if arm.rmse is not None:
+            firsts = format_count(arm.rmse_from, "model")
+            source = f": from the first {firsts} of an arm, scaled to all" if arm.rmse_from < arm.models else ""
+            names.setdefault((name_rmse(arm.rmse_of, arm.rmse_estimate), source), []).append(arm.name)
+    for (name, source), of_arms in names.items():
+        yield f"{name}{source}" + (f" ({', '.join(of_arms)})" if len(names) > 1 else "")
+
+
 def format_remarks(status: BankStatus) -> Iterator[str]:
     """Yield lines about precision, failures, stale scores, trials and unreadable files."""
-    measured = [arm for arm in status.arms if arm.rmse is not None]
-    if measured:
-        firsts = ", ".join(sorted({str(arm.rmse_from) for arm in measured}))
-        scaled = ", and scaled" if any(arm.rmse_from < arm.models for arm in measured) else ""
-        scores = " and ".join(sorted({arm.rmse_of for arm in measured}))
-        yield f"RMSE: of {scores} with the stored models, computed from the first {firsts} of an arm{scaled}"
+    yield from explain_errors(status.arms)
     for group in status.failures:
         outcome = (
             "diverged, never trained again" if group.kind == "diverged" else "failed, tried again by the next command"

@@ -82,6 +82,20 @@ def test_a_search_whose_first_evaluations_all_fail_in_the_same_way_ends_unless_i
     assert len(results) == 24
 
 
+@pytest.mark.parametrize("are_earlier", [False, True])
+@pytest.mark.parametrize("undefined", [math.nan, math.inf, -math.inf])
+def test_an_undefined_objective_is_worse_than_any_other(undefined, are_earlier):
+    """All that is defined is below 0, so that 0 in its place would draw the sampler to what has no value."""
+
+    def evaluate(job, values, shared):
+        return {"objective": undefined if values["x"] < 0.5 else values["x"] - 2.0}
+
+    earlier = [({"x": x}, evaluate(None, {"x": x}, None)["objective"]) for x in np.linspace(0.02, 0.98, 25).tolist()]
+    search = Search(name="a", space=UNIT, budget=65, job=None, evaluated=earlier if are_earlier else [])
+    x = [values["x"] for values in run_searches(evaluate, [search]).values_for("a")]
+    assert np.mean(np.array(x[-30:]) >= 0.5) > 0.8
+
+
 def test_an_answer_without_an_objective_is_a_failure():
     [(_, _, failure)] = run_searches(objectives.without_objective, [Search(name="a", space={}, budget=1, job=None)])
     assert failure.error.startswith("TypeError: without_objective gave no float 'objective' but {'score': 1.0}")
@@ -153,13 +167,13 @@ def test_tpe_learns_from_its_results_and_from_earlier_ones():
     assert sum(abs(values["x"] - 0.3) < 0.25 for values in more.values_for("a")) >= 16
 
 
-def test_an_objective_that_is_no_number_counts_as_nothing_for_the_sampler():
+def test_an_objective_that_is_no_number_has_no_value_for_the_sampler():
     results = run_searches(objectives.return_nan, [Search(name="a", space=UNIT, budget=3, job=None)])
     assert [math.isnan(outcome["objective"]) for _, _, outcome in results] == [True] * 3
     sampler = ConfigSampler([Search(name="a", space=UNIT, budget=3, job=None, evaluated=[({"x": 0.5}, math.inf)])])
     sample = sampler.next()
     sampler.report(sample, {"objective": math.nan})
-    assert [trial.value for trial in sampler._samplers[0].study.trials] == [0.0, 0.0]
+    assert [trial.value for trial in sampler._samplers[0].study.trials] == [None, None]
 
 
 def test_values_from_a_file_are_recognized_whatever_their_type():

@@ -168,6 +168,18 @@ def test_a_file_that_names_no_forget_set_says_so(splits, tmp_path, name, content
         rows_of(f"ids:{tmp_path / 'nowhere.txt'}", 1, splits)
 
 
+def test_an_id_in_place_of_a_file_and_a_file_in_place_of_an_id_name_the_other_form(splits, tmp_path):
+    example = splits.train.ids[0]
+    with pytest.raises(
+        ValueError, match=f"--forget ids:{example} names an id, and no file of ids; use .* id:{example}"
+    ):
+        rows_of(f"ids:{example}", 1, splits)
+    file = tmp_path / "forget.txt"
+    file.write_text(example)
+    with pytest.raises(ValueError, match=r"names a file, and no id; use --forget ids:.*forget.txt"):
+        rows_of(f"id:{file}", 1, splits)
+
+
 @pytest.mark.parametrize(
     ("spec", "size", "message"),
     [

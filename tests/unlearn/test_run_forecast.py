@@ -1,6 +1,8 @@
 """The seconds that trials, sweeps and experiments are forecast to take, from receipts and counts."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,9 +20,15 @@ from unlearn.tuning.prepare import prepare_sweep
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def bank(tmp_path_factory):
     """A bank with one original."""
     return make_bank(tmp_path_factory.mktemp("bank"), originals=1)
+
+
+@pytest.fixture
+def store(bank, tmp_path):
+    """A copy of it, in which nothing else is stored."""
+    return str(shutil.copytree(bank, tmp_path / "bank"))
 
 
 class Receipts:
@@ -64,11 +72,30 @@ def test_a_sweep_counts_its_whole_budget_and_then_what_it_reads(store):
     config = make_config(store, algorithms=("finetune",), seeds=1, set=())
     sweep = prepare_sweep(config)
     training_s = find_training_seconds(Store.open(store))
-    # two configurations on one original; of one other the oracle, the original, and the choice of either selection
-    assert sweep.forecast() == pytest.approx(4 * training_s + 6 * (TRIAL_S + training_s))
+    # two configurations on one original, which is stored; of another the oracle, the original, and either choice
+    assert sweep.forecast() == pytest.approx(3 * training_s + 6 * (TRIAL_S + training_s))
     result = sweep.run(SerialPool(), SerialSearch(), "cpu")
     assert len(result.tuning_rows) + len(result.judged_rows) <= 6
-    assert sweep.forecast() == pytest.approx(6 * STORED_TRIAL_S)
+    # both selections may choose the same
+    assert sweep.forecast() == pytest.approx(sweep.count().planned * STORED_TRIAL_S)
+    assert sweep.count().planned in {5, 6}
+
+
+def test_a_sweep_that_was_interrupted_has_only_the_rest_to_do(store):
+    config = make_config(store, algorithms=("finetune",), seeds=1, set=(), name="new")
+    prepare_sweep(config).run(SerialPool(), SerialSearch(), "cpu")
+    sweep = prepare_sweep(config)
+    # as if it had ended before its last judged trial
+    (Path(store) / sweep.path / "trials.parquet").unlink()
+    planned = sweep.count().planned
+    training_s = find_training_seconds(Store.open(store))
+    larger = prepare_sweep(replace(config, seeds=2, name="larger"))
+    added = larger.count().planned - planned
+    # one more original with its oracle, and its judged rows; the configurations are stored
+    expected = planned * STORED_TRIAL_S + 2 * training_s + added * (TRIAL_S + training_s)
+    assert sweep.forecast() == pytest.approx(planned * STORED_TRIAL_S)
+    assert larger.forecast() == pytest.approx(expected)
+    assert added in {3, 4}
 
 
 @pytest.mark.parametrize(

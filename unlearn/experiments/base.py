@@ -11,6 +11,7 @@ import numpy as np
 from cluster.pool import Pool
 from memscore.pipeline.train_bank import ProgressCallback
 from memscore.statistics.claims import Claim
+from memscore.store.class_names import format_class
 from memscore.store.store import Store
 from unlearn.experiments.config import ExperimentConfig, Preset
 from unlearn.trials.config import Row
@@ -23,6 +24,8 @@ from unlearn.tuning.search import SearchBackend
 from unlearn.tuning.state import SweepResult
 from unlearn.tuning.tables import describe_automatic_plans
 
+CLASSES_SHOWN = 20
+"""Classes of a forget set that are counted one by one."""
 Results = dict[str, list[Row]]
 """Judged rows of each part of an experiment, by its name."""
 
@@ -169,12 +172,10 @@ class SweepRunner:
     def run_and_count_classes(self, configs: Mapping[str, SweepConfig]) -> ExperimentResult:
         """Run sweeps in turn, and add a remark on the classes of each forget set."""
         result = self.run(configs)
-        counts = [
-            describe_class_counts(
-                name, self.open_context(config).splits.train.labels, result.sweeps[name].judged_set.rows
-            )
-            for name, config in configs.items()
-        ]
+        counts = []
+        for name, config in configs.items():
+            splits, rows = self.open_context(config).splits, result.sweeps[name].judged_set.rows
+            counts.append(describe_class_counts(name, splits.train.labels, rows, splits.class_names))
         return replace(result, remarks=[*counts, *result.remarks])
 
 
@@ -199,7 +200,14 @@ def select_by_selection(rows: Sequence[Row], selection: str = "oracle") -> list[
     return [row for row in rows if row["select"] in {selection, ""}]
 
 
-def describe_class_counts(name: str, labels: np.ndarray, rows: tuple[int, ...]) -> str:
-    """Describe how many examples of each class, in their order, are forgotten (RUM Table 10)."""
+def describe_class_counts(
+    name: str, labels: np.ndarray, rows: tuple[int, ...], class_names: Sequence[str] | None = None
+) -> str:
+    """Describe how many examples of each class a forget set has (RUM Table 10), of many classes the largest numbers."""
     counts = np.bincount(labels[list(rows)], minlength=int(labels.max()) + 1)
-    return f"{name}: of each class in turn {', '.join(map(str, counts))} examples go"
+    # the largest, in the order of the classes
+    shown = np.sort(np.argsort(-counts, kind="stable")[:CLASSES_SHOWN])
+    listed = [f"{format_class(number, class_names or ())} {counts[number]}" for number in shown.tolist()]
+    if rest := len(counts) - len(shown):
+        listed.append(f"{rest} other classes {counts.sum() - counts[shown].sum()} together")
+    return f"forget set {name}, examples per class: {', '.join(listed)}"

@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 from matplotlib.axes import Axes
 
+from memscore.analysis.trial_rows import is_diverged
 from memscore.plots.bank import create_figure, encode_png
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent
 from memscore.statistics.means import estimate_mean
@@ -40,7 +41,6 @@ from unlearn.experiments.sequential_requests import (
 )
 from unlearn.forget_sets import SizeTooLargeError
 from unlearn.trials.config import Row
-from unlearn.trials.diverged import is_diverged
 from unlearn.trials.forgotten_copies import find_retained_copies
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.results import paired_contrast, paired_difference, select_rows

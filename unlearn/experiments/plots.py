@@ -6,10 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from memscore.analysis.trial_rows import estimate_column
 from memscore.plots.bank import create_figure, encode_png
+from memscore.statistics.intervals import clip_interval
+from unlearn.measures import find_limits
 from unlearn.trials.config import ORACLE, Row
-from unlearn.tuning.results import estimate_column
 
+MARGIN = 0.02
+"""Of an axis beyond the largest or smallest possible value."""
 Groups = Sequence[Sequence[Row]]
 """Rows of each step in turn."""
 
@@ -21,12 +25,11 @@ def plot_over_steps(
 
     Slightly shifted positions keep lines from overlapping.
     """
-    intervals = [estimate_column(rows, column) for rows in groups]
-    means = np.array([interval.value for interval in intervals])
-    half = np.nan_to_num([interval.hi - interval.value for interval in intervals])
+    means, errors = estimate_with_errors(groups, column)
     axis.errorbar(
-        positions, means, yerr=half, label=label, color=color, marker="o", markersize=3.5, capsize=2, linewidth=1
+        positions, means, yerr=errors, label=label, color=color, marker="o", markersize=3.5, capsize=2, linewidth=1
     )
+    limit_axis(axis, column)
 
 
 def plot_mean_line(axis: Axes, rows: Sequence[Row], column: str, color: str) -> None:
@@ -34,6 +37,28 @@ def plot_mean_line(axis: Axes, rows: Sequence[Row], column: str, color: str) -> 
     mean = estimate_column(rows, column).value
     if not np.isnan(mean):
         axis.axhline(mean, color=color, linestyle="--", linewidth=0.8)
+        limit_axis(axis, column)
+
+
+def estimate_with_errors(groups: Groups, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate the mean of each group, [n], and how far its interval goes below and above, [2, n].
+
+    Intervals end where the column can have no value; 0 where a mean has no interval.
+    """
+    limits = find_limits(column)
+    intervals = [clip_interval(estimate_column(rows, column), *limits) for rows in groups]
+    # below and above the mean, as errorbar wants them; a mean of equal values may round to a little beyond the limit
+    errors = np.array([[each.value - each.lo, each.hi - each.value] for each in intervals]).reshape(-1, 2).T
+    return np.array([each.value for each in intervals]), np.maximum(np.nan_to_num(errors), 0)
+
+
+def limit_axis(axis: Axes, column: str) -> None:
+    """Limit the y axis of what was drawn so far to what a column can be, with room for half of a marker."""
+    # again after each line, since an axis that was limited does not follow what is added
+    axis.autoscale(axis="y")
+    low, high = axis.get_ylim()
+    lowest, highest = find_limits(column)
+    axis.set_ylim(max(low, lowest - MARGIN), min(high, highest + MARGIN))
 
 
 Group = Mapping[str, Sequence[Row]]
@@ -97,19 +122,16 @@ def draw_panel(axis: Axes, groups: Group, series: Sequence[str], places: Sequenc
     """Draw the lines of one panel, slightly shifted so that intervals do not overlap."""
     offsets = np.linspace(-0.18, 0.18, max(len(series), 2))
     for number, name in enumerate(series):
-        intervals = [estimate_column(groups.get(f"{name}|{place}", []), column) for place in places]
-        means = np.array([interval.value for interval in intervals])
+        means, errors = estimate_with_errors([groups.get(f"{name}|{place}", []) for place in places], column)
         # A line continues over a place without rows.
         defined = ~np.isnan(means)
         if not defined.any():
             continue
-        # Rows: below and above the mean, as errorbar wants them.
-        half = np.array([[interval.value - interval.lo, interval.hi - interval.value] for interval in intervals]).T
         linestyle, marker = ("-", "o") if number < N_COLORS else ("--", "s")
         axis.errorbar(
             (np.arange(len(places)) + offsets[number])[defined],
             means[defined],
-            yerr=np.nan_to_num(half[:, defined]),
+            yerr=errors[:, defined],
             marker=marker,
             markersize=3.5,
             capsize=2,
@@ -118,5 +140,6 @@ def draw_panel(axis: Axes, groups: Group, series: Sequence[str], places: Sequenc
             color="black" if name == ORACLE else f"C{number % N_COLORS}",
             label=name,
         )
+    limit_axis(axis, column)
     axis.set_xticks(range(len(places)), places, fontsize=8)
     axis.grid(axis="y", alpha=0.3)

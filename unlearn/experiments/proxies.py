@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
+from memscore.analysis.trial_rows import find_tunings
 from memscore.statistics.claims import Claim, judge_claim
 from memscore.statistics.means import MeanEstimate, estimate_mean
 from memscore.store.store import Store
@@ -31,7 +32,6 @@ from unlearn.trials.config import Row
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.results import (
     average_by_original,
-    find_tunings,
     paired_contrast,
     paired_difference,
     paired_mean_difference,

@@ -20,6 +20,7 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+from memscore.analysis.trial_rows import estimate_column
 from memscore.statistics.claims import Claim, judge_claim, judge_equivalent
 from memscore.store.store import Store
 from unlearn.algorithms import get_algorithm
@@ -38,7 +39,6 @@ from unlearn.trials.config import Row
 from unlearn.tuning.config import SweepConfig
 from unlearn.tuning.methods import has_epochs, name_ranked_variant
 from unlearn.tuning.results import (
-    estimate_column,
     paired_contrast,
     paired_difference,
     paired_mean_difference,

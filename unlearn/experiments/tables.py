@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from memscore.analysis.trial_rows import count_diverged
 from memscore.statistics.claims import Claim
 from memscore.store.json_records import encode_record, hash_record, replace_nonfinite
 from memscore.store.store import Store
@@ -14,7 +15,6 @@ from unlearn.algorithms import ALGORITHMS
 from unlearn.experiments.base import Experiment, ExperimentResult, make_record
 from unlearn.experiments.config import ExperimentConfig
 from unlearn.trials.config import Row
-from unlearn.trials.diverged import count_diverged
 from unlearn.trials.tables import DIRECTIONS
 from unlearn.tuning.results import format_cell, group_by_method, restrict_to_shared_originals, rows_to_table
 from unlearn.tuning.tables import GAIN_NOTE, format_interval, shorten_variants, sort_methods
@@ -110,7 +110,7 @@ def print_part(console: Console, experiment: Experiment, part: str, rows: Sequen
         gains = any(GAIN in row for row in rows)
         later = [column for column in (*last, *experiment.columns) if gains or column != GAIN]
         for columns in (first, later):
-            table = make_table(title, ("", "variant", *["n"] * uneven, *["diverged"] * any_diverged, *columns))
+            table = make_table(title, ("method", "variant", *["n"] * uneven, *["diverged"] * any_diverged, *columns))
             for key in (key for key in order if key[2] in {"", selection}):
                 count = [str(counts[key])] * uneven + [str(count_diverged(groups[key]))] * any_diverged
                 cells = (format_cell(groups[key], column) for column in columns)

@@ -7,6 +7,8 @@ stored rows are found by the names of requested measures, and would lack it (or 
 unlearn/trials/config.py). A value is NaN where held_out is empty.
 """
 
+import math
+import re
 from collections.abc import Iterable
 
 from memscore.choices import validate_choice_or_function
@@ -52,6 +54,36 @@ MEASURES: dict[str, Measure] = {
     "klom": klom.MEASURE,
     "held-out-klom": klom.MEASURE_HELD_OUT,
 }
+
+
+SHARE_UNITS = ("share", "area", "Gini", "0 or 1")
+"""Units of columns in [0, 1]; the distance between two of them is, too."""
+COSTS = ("wall_s", "rrt_wall", "rrt_examples", "steps", "examples")
+"""Columns of rows that are no measures, and at least 0."""
+ENDINGS = re.compile(r"(_validation|_test)?(_gap_original|_gap)?$")
+"""What follows the name of a measure's column in rows: its split, and whether it is a distance."""
+
+
+def find_limits(column: str) -> tuple[float, float]:
+    """Find what limits the values of a column of rows.
+
+    Args:
+        column: of a measure, with its split and gap, or a cost.
+
+    Returns:
+        The lowest and the highest value; infinite where nothing limits it.
+
+    >>> find_limits("tow_test"), find_limits("mia_test_gap"), find_limits("wall_s"), find_limits("mean_score")
+    ((0.0, 1.0), (0.0, 1.0), (0.0, inf), (-inf, inf))
+    """
+    if column in COSTS:
+        return 0.0, math.inf
+    # of experiments: the Gini coefficient of a proxy, and the share of a part's examples that are right
+    stems = (column, ENDINGS.sub("", column))
+    described = [measure.columns[stem] for measure in MEASURES.values() for stem in stems if stem in measure.columns]
+    if column == "gini" or column.startswith("right_") or (described and described[0].unit in SHARE_UNITS):
+        return 0.0, 1.0
+    return -math.inf, math.inf
 
 
 def get_measure(name: str) -> Measure:

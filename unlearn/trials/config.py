@@ -70,6 +70,7 @@ class TrialConfig:
         times: by which the epochs of the algorithm, given or not, are multiplied.
         judged: rows on which forgetting is measured, if they are not all of `forget`.
         save_model: whether theta_u and its predictions for every example are stored; not part of the row's key.
+        save_predictions: whether the predictions of theta_u for every example are stored; not part of the row's key.
         save_checkpoints: whether the models after earlier steps are stored, so that other trials resume from them.
         variant: name of the partition of the forget set and its order, in tables; not part of the row's key.
         sources: (name, SHA-256) of the user's own algorithms and measures, where the trial was made: a worker checks
@@ -93,6 +94,7 @@ class TrialConfig:
     times: int = 1
     judged: tuple[int, ...] = ()
     save_model: bool = False
+    save_predictions: bool = False
     save_checkpoints: bool = False
     variant: str = "vanilla"
     sources: tuple[tuple[str, str], ...] = field(init=False)
@@ -256,6 +258,12 @@ def format_plan(name: str) -> str:
     ('nothing>finetune>salun', 'original')
     """
     return ">".join("nothing" if part == ORIGINAL else part for part in name.split(">")) if ">" in name else name
+
+
+def name_steps(trial: TrialConfig) -> str:
+    """Name the algorithms of a trial in turn, as format_plan names a method; also of a step of a plan alone."""
+    is_of_plan = bool(trial.before or trial.part)
+    return ">".join("nothing" if is_of_plan and step.algorithm == ORIGINAL else step.algorithm for step in trial.steps)
 
 
 def parse_params(name: str, settings: Sequence[str], architecture: str, prefix: str = "") -> dict[str, Any]:

@@ -10,7 +10,15 @@ from unlearn.algorithms import get_algorithm
 from unlearn.forget_sets import ForgetSet
 from unlearn.oracles import build_reference_jobs, find_missing_models, find_model_names
 from unlearn.trials.batch_norm import describe_first_climb
-from unlearn.trials.config import ORACLE, Row, TrialConfig, check_applicable, get_paper_params, parse_params
+from unlearn.trials.config import (
+    ORACLE,
+    ORIGINAL,
+    Row,
+    TrialConfig,
+    check_applicable,
+    get_paper_params,
+    parse_params,
+)
 from unlearn.trials.default_forget_set import choose_default_forget, choose_default_size
 from unlearn.trials.default_scores import DEFAULT_SIZE
 from unlearn.trials.forecast import forecast_trials
@@ -125,6 +133,8 @@ class PreparedTrials:
                 seed=request.seed,
                 measures=tuple(sorted({*request.measures, *(CLASS_MEASURES if forget.by_class else ())})),
                 device=device,
+                # what oracles and originals predict is stored beside their weights
+                save_predictions=name not in {ORACLE, ORIGINAL},
             )
             for index in self.indices
             for name in dict.fromkeys((ORACLE, self.algorithm, "original"))

@@ -29,7 +29,14 @@ from memscore.pipeline.start_weights import load_weights
 from memscore.seeds import generator, torch_seed
 from memscore.store.json_records import hash_record
 from memscore.store.store import Store
-from memscore.store.trial_files import read_cost, read_trial, write_cost, write_predictions, write_trial
+from memscore.store.trial_files import (
+    has_predictions,
+    read_cost,
+    read_trial,
+    write_cost,
+    write_predictions,
+    write_trial,
+)
 from memscore.store.visibility import open_visible_store
 from memscore.training.evaluation import gap, logit_confidence
 from memscore.training.numerics import float32_matmul, is_finite, open_device, single_threaded
@@ -70,7 +77,7 @@ def run_trial(trial: TrialConfig, trial_data: TrialData) -> Row:
     with single_threaded(), float32_matmul(device, store.manifest.precision):
         values, inputs, theta_u = run_and_measure(store, trial, trial_data, device)
     row = {"trial": key, **describe_trial(store, trial), **values}
-    if (trial.save_model or select_population_measures(trial.measures)) and row["status"] == "ok":
+    if needs_predictions(trial) and row["status"] == "ok":
         logits, labels = torch.from_numpy(np.array(inputs.judged.logits)), torch.from_numpy(np.array(trial_data.labels))
         # Predictions and model come before the row: a stored row implies that the rest is stored.
         predictions = {"logit_confidence": logit_confidence(logits, labels).numpy(), "gap": gap(logits, labels).numpy()}
@@ -82,12 +89,21 @@ def run_trial(trial: TrialConfig, trial_data: TrialData) -> Row:
 
 
 def read_stored_row(store: Store, trial: TrialConfig) -> Row | None:
-    """Read the row of a trial; None if there is none, or if its model is requested and not stored."""
-    row = read_trial(store, trial_key(store, trial))
+    """Read the row of a trial; None if there is none, or if its model or predictions are requested and not stored."""
+    key = trial_key(store, trial)
+    row = read_trial(store, key)
     if row is None or (trial.save_model and read_cost(store, model_key(store, trial)) is None):
+        return None
+    # a row of an earlier version: its model is trained once more, with the bits that it had
+    if trial.save_predictions and row["status"] == "ok" and not has_predictions(store, key):
         return None
     # An equal forget set may be stored under another name: the row gets that of this trial.
     return row | describe_trial(store, trial)
+
+
+def needs_predictions(trial: TrialConfig) -> bool:
+    """Return whether the predictions of a trial's model are stored: on request, with the model, or to compare many."""
+    return trial.save_predictions or trial.save_model or bool(select_population_measures(trial.measures))
 
 
 def write_model(store: Store, key: str, theta: nn.Module, cost: Row) -> None:

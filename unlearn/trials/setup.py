@@ -21,7 +21,7 @@ from memscore.store.visibility import open_visible_store
 from memscore.training.precision import require_precision
 from unlearn.forget_sets import ForgetSet, changes_data, inject_forget_set, resolve_score_alias, select_forget_set
 from unlearn.oracles import TrialData, build_trial_data, train_reference_models
-from unlearn.trials.config import Row, TrialConfig
+from unlearn.trials.config import Row, TrialConfig, name_steps
 from unlearn.trials.default_scores import complete_worst_case
 from unlearn.trials.forgotten_copies import add_copies
 from unlearn.trials.runner import read_stored_row, run_trial
@@ -243,7 +243,7 @@ def run_trials(
             failed[trial] = result.error
         else:
             rows[trial] = result
-        progress(done, len(missing), trial.algorithm)
+        progress(done, len(missing), name_steps(trial))
     return [rows[trial] for trial in trials if trial in rows], failed
 
 
@@ -251,10 +251,10 @@ def describe_failures(failed: Mapping[TrialConfig, str]) -> list[str]:
     """Describe trials that failed: a line for each algorithm and error, with all originals that it failed on."""
     originals: dict[tuple[str, str], list[int]] = {}
     for trial, error in failed.items():
-        originals.setdefault((trial.algorithm, error), []).append(trial.index)
+        originals.setdefault((name_steps(trial), error), []).append(trial.index)
     return [
-        f"{algorithm} on original{'s' * (len(indices) > 1)} {', '.join(map(str, indices))} failed: {error}"
-        for (algorithm, error), indices in originals.items()
+        f"{name} on original{'s' * (len(indices) > 1)} {', '.join(map(str, indices))} failed: {error}"
+        for (name, error), indices in originals.items()
     ]
 
 

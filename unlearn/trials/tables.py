@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from rich.console import Console
 
+from memscore.analysis.trial_rows import COUNTED, count_diverged, get_value
 from memscore.statistics.means import MeanEstimate, estimate_mean
 from memscore.tables.console import make_table, print_line
+from memscore.tables.numbers import UNLIMITED, format_value_and_half
 from memscore.units import format_count
 from memscore.user_functions import is_user_function
-from unlearn.measures import MEASURES
+from unlearn.measures import MEASURES, find_limits
 from unlearn.measures.inputs import Column
 from unlearn.trials.config import ORACLE, Row
-from unlearn.trials.diverged import COUNTED, count_diverged, get_value
 from unlearn.trials.forgotten_copies import RetainedCopies
 from unlearn.trials.measure import select_measures
 from unlearn.trials.prepare import TrialResults
@@ -66,9 +67,9 @@ MAX_FORGET_EXCESS = 0.1
 CLASS_PREFIX = "class:"
 
 
-def format_mean(values: Sequence[float]) -> str:
+def format_mean(values: Sequence[float], limits: tuple[float, float] = UNLIMITED) -> str:
     """Format a cell: mean, half of the interval, and the number of values if some are undefined."""
-    return format_estimate(estimate_mean(values), len(values))
+    return format_estimate(estimate_mean(values), len(values), limits)
 
 
 def format_column(rows: Sequence[Row], column: str) -> str:
@@ -78,15 +79,18 @@ def format_column(rows: Sequence[Row], column: str) -> str:
     """
     if column == STEPS:
         return f"{np.mean([row[column] for row in rows]):.0f}"
-    return format_mean([get_value(row, column) for row in rows])
+    return format_mean([get_value(row, column) for row in rows], find_limits(column))
 
 
-def format_estimate(estimate: MeanEstimate, n_expected: int) -> str:
-    """Format a cell: mean, half of the interval, and the number of values if fewer than expected are defined."""
+def format_estimate(estimate: MeanEstimate, n_expected: int, limits: tuple[float, float] = UNLIMITED) -> str:
+    """Format a cell: mean, half of the interval, and the number of values if fewer than expected are defined.
+
+    An interval that goes beyond the limits of its column is printed by its ends, which are clipped to them.
+    """
     if not estimate.n:
         return "-"
-    half = "" if np.isnan(estimate.lo) else f" ±{(estimate.hi - estimate.lo) / 2:.3f}"
-    return f"{estimate.value:.3f}{half}" + (f" (n={estimate.n})" if estimate.n < n_expected else "")
+    cell = format_value_and_half(estimate.value, estimate.lo, estimate.hi, limits=limits, mark="±")
+    return cell + (f" (n={estimate.n})" if estimate.n < n_expected else "")
 
 
 def print_trials(console: Console, results: TrialResults, request: TrialRequest) -> int:
@@ -106,7 +110,7 @@ def print_trials(console: Console, results: TrialResults, request: TrialRequest)
     tables = CLASS_COLUMNS if forgets_classes(rows) else TABLE_COLUMNS
     for number, columns in enumerate(tables):
         title = f"{first['forget_set']}: {format_count(first['n_forget'], 'example')}, {seeds}" if not number else ""
-        table = make_table(title, ("", *columns))
+        table = make_table(title, ("model", *columns))
         for row_name in order:
             own_rows = select_algorithm(rows, row_name)
             table.add_row(row_name, *(format_column(own_rows, column) for column in columns))
@@ -219,7 +223,7 @@ def _print_requested_measures(
             directions |= {column: _name_direction(column.removeprefix(stem), described.best) for column in found}
     if not directions:
         return
-    table = make_table("requested measures", ("", "best", *order))
+    table = make_table("requested measures", ("measure", "best", *order))
     for column, best in directions.items():
         cells = [format_column(select_algorithm(rows, row_name), column) for row_name in order]
         table.add_row(column, best, *cells)
@@ -235,8 +239,10 @@ def _name_direction(ending: str, best: str) -> str:
 
 def _print_population_measures(console: Console, values: Mapping[str, float], name: str, n: int) -> None:
     """Print the measures of many models, with the best direction, the ideal value, and a description."""
-    table = make_table(f"{name}: measures of all models together, {n} on each side", ("", "value", "best", "ideal"))
-    table.add_column("")
+    table = make_table(
+        f"{name}: measures of all models together, {n} on each side", ("measure", "value", "best", "ideal")
+    )
+    table.add_column("meaning")
     for column, value in values.items():
         description = describe_population_column(column)
         table.add_row(

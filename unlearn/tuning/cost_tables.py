@@ -5,7 +5,7 @@ from rich.console import Console
 from memscore.pipeline.cards import CardOptions
 from memscore.tables.console import make_table
 from memscore.tables.cost_table import format_flops, print_gpu_hours, print_lines, print_price
-from memscore.units import format_count, format_duration, format_hours, format_size
+from memscore.units import format_about_hours, format_count, format_duration, format_size
 from unlearn.tuning.dry_run import SweepCost
 
 SHOWN = 12  # rows of the table of trials
@@ -34,7 +34,7 @@ def print_sweep_cost(console: Console, cost: SweepCost, workers: int, cards: Car
             table.add_row(f"{len(rest)} more", str(sum(number for _, number, _ in rest)), "", format_duration(seconds))
         console.print(table)
     lines = [
-        f"CPU    about {format_hours(total.core_s)} core-hours: {format_duration(total.core_s / workers)} with "
+        f"CPU    {format_about_hours(total.core_s)} core-hours: {format_duration(total.core_s / workers)} with "
         f"{format_count(workers, 'worker')}",
         f"memory about {format_size(cost.worker_bytes)} a worker",
         f"disk   about {format_size(cost.bytes)} more",

@@ -19,9 +19,9 @@ from memscore.store.trial_files import list_trials
 from memscore.training.recipes import count_steps
 from memscore.units import format_count
 from unlearn.forget_sets import ForgetSet
-from unlearn.oracles import build_reference_jobs, find_diverged_models, find_missing_models, find_model_names
+from unlearn.oracles import build_reference_jobs, find_missing_models, find_model_names
 from unlearn.trials.algorithm_work import Sizes, count_algorithm
-from unlearn.trials.config import ORACLE, ORIGINAL, TrialConfig, resolve_in_store
+from unlearn.trials.config import ORACLE, ORIGINAL, TrialConfig, name_steps, resolve_in_store
 from unlearn.trials.forecast import TRIAL_S
 from unlearn.trials.runner import read_stored_row
 from unlearn.trials.setup import UnlearningContext, read_embeddings
@@ -183,9 +183,7 @@ def add_models(counts: SweepCounts, context: UnlearningContext, jobs: Sequence[O
         return
     names = find_model_names(store, jobs)
     counts.known_models |= {(store.url, name) for name, _ in names.values()}
-    diverged = find_diverged_models(store)
-    missing_jobs = [job for job in find_missing_models(store, names) if names[job][0] not in diverged]
-    counts.models |= {(store.url, names[job][0]): job for job in missing_jobs}
+    counts.models |= {(store.url, names[job][0]): job for job in find_missing_models(store, names)}
 
 
 def count_level(
@@ -244,7 +242,7 @@ def read_results(sweep: Sweep, search: HyperparameterSearch, stored_trials: set[
 
 def describe_steps(trial: TrialConfig) -> str:
     """Describe the algorithms of a trial, and its rounds."""
-    names = ">".join("nothing" if step.algorithm == ORIGINAL else step.algorithm for step in trial.steps)
+    names = name_steps(trial)
     return f"{names} in {format_count(trial.rounds.n, 'round')}" if trial.rounds else names
 
 

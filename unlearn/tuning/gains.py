@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from memscore.analysis.trial_rows import get_value
 from unlearn.trials.config import ORIGINAL, Row
-from unlearn.trials.diverged import get_value
 from unlearn.trials.second_oracle import select_references
 
 COST_COLUMNS = ("steps", "passes", "rrt_examples", "rrt_wall", "gain_per_pass")

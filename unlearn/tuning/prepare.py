@@ -29,9 +29,8 @@ from unlearn.tuning.dry_run import SweepCounts, count_sweep
 from unlearn.tuning.gains import add_gains
 from unlearn.tuning.methods import CENTROID, LONG, Method, build_methods, has_epochs
 from unlearn.tuning.populations import measure_populations
-from unlearn.tuning.refinement import count_design
 from unlearn.tuning.results import claim_sweep_folder, resolve_sweep_folder, write_sweep
-from unlearn.tuning.runner import Sweep, check_sweep, is_tuned
+from unlearn.tuning.runner import Sweep, check_sweep
 from unlearn.tuning.search import SearchBackend
 from unlearn.tuning.state import SweepResult
 
@@ -52,27 +51,10 @@ class PreparedSweep:
         return count_sweep(self.config, self.context, self.methods, counts)
 
     def forecast(self) -> float:
-        """Forecast the seconds of one core that the sweep takes: of its whole budget, unless it was run before."""
-        config, methods, selections = self.config, self.methods, len(self.config.selections)
-        judged = len(config.get_judged_originals(draws_labels=any(method.draws_labels for method in methods)))
-        # A later step follows what each selection chose, so it is searched once for each; of the first one a sampler
-        # that learns shares what comes before it has learnt.
-        n_shared = {"tpe": 0, "refine": min(config.budget, count_design(1))}.get(config.sampler, config.budget)
-        first_step, later_step = n_shared + selections * (config.budget - n_shared), selections * config.budget
-        searches = sum(
-            len(method.list_candidates(level))
-            * ((later_step if level else first_step) * config.tunings if is_tuned(method, config) else 1)
-            for method in methods
-            for level in range(method.levels)
-        )
-        trials = searches * config.tune_seeds + (2 + len(methods) * selections) * judged
-        if self.context.store.folder.exists(f"{self.path}/trials.parquet"):
-            return trials * STORED_TRIAL_S
-        # An oracle of the whole set for each original, and for tuning one of each prefix of the parts.
-        n_tuning = len(config.tuning_originals)
-        prefixes = sum(method.levels - 1 for method in methods) * n_tuning
-        models = 2 * (n_tuning + judged) + prefixes
-        return forecast_trials(self.context.bank_store, models=models, trials=trials)
+        """Forecast the seconds of one core that the sweep takes, of what is not stored."""
+        counts = self.count()
+        missing, store = counts.planned - counts.stored, self.context.bank_store
+        return counts.stored * STORED_TRIAL_S + forecast_trials(store, models=len(counts.models), trials=missing)
 
     def run(
         self, pool: Pool, backend: SearchBackend, device: str, show_progress: ShowProgress = no_progress

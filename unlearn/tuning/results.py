@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from memscore.analysis.trial_rows import COUNTED, count_diverged, estimate_column, find_tunings, get_value, is_diverged
 from memscore.statistics.means import MeanEstimate, estimate_mean
 from memscore.store.json_records import encode_record, read_record, replace_nonfinite, require_same
 from memscore.store.store import Store
 from memscore.units import format_count
+from unlearn.measures import find_limits
 from unlearn.trials.config import ORACLE, ORIGINAL, Row
-from unlearn.trials.diverged import COUNTED, count_diverged, get_value, is_diverged
 from unlearn.trials.second_oracle import compare_second_oracle
 from unlearn.trials.tables import STEPS, format_estimate
-from unlearn.tuning.config import UNTUNED
 from unlearn.tuning.methods import AUTOMATIC
 from unlearn.tuning.search import OBJECTIVE
 from unlearn.tuning.state import SweepResult
@@ -75,24 +75,11 @@ def describe_left_out(rows: Sequence[Row], column: str) -> str:
     return f"{n_lacking} of {format_count(len(rows), 'run')} diverged" if n_lacking else ""
 
 
-def find_tunings(rows: Sequence[Row], indices: Sequence[int]) -> list[int] | None:
-    """Find the tuning of each original, by rows of all methods; None where no method was tuned."""
-    # Every original belongs to one tuning, whichever method it judges; rows of the oracle do not say which.
-    tuning_by_index = {row["index"]: row["tuning"] for row in rows if row.get("tuning", UNTUNED) != UNTUNED}
-    return [tuning_by_index.get(index, UNTUNED) for index in indices] if tuning_by_index else None
-
-
-def estimate_column(rows: Sequence[Row], column: str) -> MeanEstimate:
-    """Estimate the mean of a column over originals, with an interval over tunings where parameters were tuned."""
-    values = [get_value(row, column) for row in rows]
-    return estimate_mean(values, find_tunings(rows, [row["index"] for row in rows]))
-
-
 def format_cell(rows: Sequence[Row], column: str) -> str:
     """Format a cell of a column over the rows of a method, with half of its interval over tunings; steps without."""
     if column == STEPS:
         return f"{np.mean([row[column] for row in rows]):.0f}"
-    return format_estimate(estimate_column(rows, column), len(rows))
+    return format_estimate(estimate_column(rows, column), len(rows), find_limits(column))
 
 
 def select_rows(rows: Sequence[Row], **values: object) -> list[Row]:

@@ -60,7 +60,7 @@ from unlearn.search_space import (
     is_at_boundary,
     select_space,
 )
-from unlearn.trials.config import Params, Row, Step, TrialConfig, trial_key
+from unlearn.trials.config import Params, Row, Step, TrialConfig, name_steps, trial_key
 from unlearn.trials.runner import run_trial
 from unlearn.trials.setup import UnlearningContext
 from unlearn.tuning.config import Selection, SweepConfig
@@ -451,7 +451,7 @@ def build_search(search: HyperparameterSearch, key: str, budget: int, stored: Se
     """Build the request of a search to a search backend."""
     first_trial, space = search.trials[0], search.space
     return Search(
-        name=f"{'>'.join(step.algorithm for step in first_trial.steps)} {key[:6]}",
+        name=f"{name_steps(first_trial)} {key[:6]}",
         stream=search.stream,
         space=to_domains(space),
         budget=budget if space else 1,

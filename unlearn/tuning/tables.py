@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from memscore.statistics.intervals import Interval
+from memscore.analysis.trial_rows import count_diverged
+from memscore.statistics.intervals import Interval, clip_interval
 from memscore.tables.console import make_table, print_line
+from memscore.tables.numbers import UNLIMITED
 from memscore.units import format_count, format_duration
 from unlearn.trials.config import ORACLE, Row, format_plan
-from unlearn.trials.diverged import count_diverged
 from unlearn.trials.second_oracle import describe_second_oracle
 from unlearn.trials.tables import (
     DIRECTIONS,
@@ -38,6 +39,9 @@ UNEQUAL_NOTE = (
 GAIN_NOTE = "gain_per_pass: tow_test above that of doing nothing, for each pass over the training set"
 COLUMNS = ("tow_test", "forget_accuracy", "mia_test_gap", "rrt_examples")
 
+DIFFERENCES = (-1.0, 1.0)
+"""Of two values of ToW."""
+
 
 def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
     """Print the results of a sweep.
@@ -58,7 +62,7 @@ def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
     any_diverged = count_diverged(result.judged_rows) > 0
     extra = (f"tow_test of the same {n_shared}",) * uneven
     table = make_table(
-        title, ("", "variant", "chosen by", *["n"] * uneven, *["diverged"] * any_diverged, *COLUMNS, *extra)
+        title, ("method", "variant", "chosen by", *["n"] * uneven, *["diverged"] * any_diverged, *COLUMNS, *extra)
     )
     for key in sort_methods(groups, shared_rows):
         cells = [format_cell(groups[key], column) for column in COLUMNS]
@@ -86,7 +90,8 @@ def print_sweep(console: Console, result: SweepResult, folder: str) -> int:
 def _print_costs(console: Console, groups: Groups, shared_rows: Groups) -> None:
     """Print what a run of each method costs, and what ToW it gains for that."""
     variants, _ = shorten_variants([variant for _, variant, _ in groups])
-    table = make_table("cost of a run; passes: over the training set", ("", "variant", "chosen by", *COST_COLUMNS))
+    names = ("method", "variant", "chosen by", *COST_COLUMNS)
+    table = make_table("cost of a run; passes: over the training set", names)
     for key in sort_methods(groups, shared_rows):
         table.add_row(key[0], variants[key[1]], key[2], *(format_cell(groups[key], column) for column in COST_COLUMNS))
     console.print(table)
@@ -101,11 +106,11 @@ def _print_regrets(console: Console, result: SweepResult) -> None:
     variants, score = shorten_variants([variant for _, variant in regrets])
     table = make_table(
         f"tow_test by who chose, and the regret of choosing without an oracle (below 0: it did better){score}",
-        ("", "variant", "oracle", "blind", "regret"),
+        ("method", "variant", "oracle", "blind", "regret"),
     )
     for (name, variant), regret in regrets.items():
         cells = [format_cell(groups[name, variant, select], "tow_test") for select in ("oracle", "blind")]
-        table.add_row(name, variants[variant], *cells, format_interval(regret))
+        table.add_row(name, variants[variant], *cells, format_interval(regret, DIFFERENCES))
     console.print(table)
 
 
@@ -116,7 +121,7 @@ def _print_populations(console: Console, result: SweepResult) -> None:
     columns = [column for column in result.populations[0] if column not in METHOD_COLUMNS]
     variants, score = shorten_variants([row["variant"] for row in result.populations])
     table = make_table(
-        f"measures of all judged models of a method together{score}", ("", "variant", "chosen by", *columns)
+        f"measures of all judged models of a method together{score}", ("method", "variant", "chosen by", *columns)
     )
     for row in result.populations:
         cells = (format_population_value(column, row[column]) for column in columns)
@@ -163,7 +168,7 @@ def describe_automatic_plans(result: SweepResult) -> list[str]:
         if (variant, select) in best_fixed:
             best, regret = best_fixed[variant, select]
             line += (
-                f"; {best[0]} {best[1]}, the best fixed plan of this table, is {format_interval(regret)} "
+                f"; {best[0]} {best[1]}, the best fixed plan of this table, is {format_interval(regret, DIFFERENCES)} "
                 "above it (picked on these rows, which flatters it)"
             )
         lines.append(line)
@@ -203,8 +208,9 @@ def list_remarks(result: SweepResult) -> list[str]:
     return [*remarks, *describe_diverged(result.judged_rows)]
 
 
-def format_interval(interval: Interval) -> str:
-    """Format a mean with its interval."""
+def format_interval(interval: Interval, limits: tuple[float, float] = UNLIMITED) -> str:
+    """Format a mean with its interval, whose ends are clipped to the limits."""
+    interval = clip_interval(interval, *limits)
     if interval.value != interval.value:
         return "-"
     return f"{interval.value:+.3f}" + (

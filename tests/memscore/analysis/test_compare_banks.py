@@ -94,11 +94,31 @@ def test_the_comparison_counts_what_rose_and_what_became_memorized(banks, monkey
     assert "became memorized (0.5 or more, below it before)" in output
 
 
+def test_changes_of_a_score_without_standard_errors_are_unknown(banks, monkeypatch, capsys):
+    first, second, _ = banks
+    scores = (np.array(["a", "b"]), np.array([0.1, 0.9]), np.full(2, np.nan))
+    monkeypatch.setattr(compare_banks, "read_with_error", lambda store, score: scores)
+    everything = compare_banks.compare_banks(first, second, SCORE).levels[-1]
+    assert (everything.rose, everything.fell) == (None, None)
+    assert bank.main(["compare", first.url, second.url]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "more than 1.96 standard errors; unknown, as memorization_k0.500 has none" in output
+
+
+def test_a_stored_bank_leaves_out_no_other_examples(banks):
+    first, second, highest = banks
+    for store, without, kept in ((first, highest[:1], "with all of them"), (second, highest[:1], "without 5 other ex")):
+        with pytest.raises(ValueError, match=f"--without leaves out 1 training example, and .* was trained {kept}"):
+            open_bank(BankConfig(store=store.url, models=8, originals=0, without=tuple(without)))
+
+
 def test_banks_that_cannot_be_compared_say_why(banks, capsys, monkeypatch):
     first, second, _ = banks
     for score, message in (
         ("cscore_k0.500", "--score cscore_k0.500 is no memorization"),
-        ("memorization_k0.700", "unknown score 'memorization_k0.700'; did you mean"),
+        ("memorization_k0.700", f"--store {first.folder.display_name} --keep 0.700` adds it"),
+        ("memorization_stacked_k0.500", f"--store {first.folder.display_name} --stacked` adds it"),
+        ("memorization_foo", "unknown score 'memorization_foo'; did you mean"),
     ):
         assert bank.main(["compare", first.url, second.url, "--score", score]) == 2
         assert message in capsys.readouterr().err

@@ -24,6 +24,7 @@ PAGES = {
     **{module.__name__: (module.main, []) for module in (experiment, sweep, trial)},
     **{f"memscore.bank {name}": (bank.main, [name]) for name in bank.SUMMARIES},
     "memscore.banks remove": (banks.main, ["remove"]),
+    "memscore.report": (import_module("memscore.report.__main__").main, []),
     "memscore.list": (import_module("memscore.list").main, []),
     "unlearn.list": (import_module("unlearn.list").main, []),
 }
@@ -165,7 +166,9 @@ def test_a_program_lists_its_commands_and_those_of_the_other(program, capsys):
     assert run_program(program, ["--help"]) == 0
     assert capsys.readouterr().out == text
     # `python -m memscore.NAME` and `memscore NAME` are the same commands
-    with_main = {p.stem for p in (ROOT / program).glob("[!_]*.py") if '__name__ == "__main__"' in p.read_text()}
+    files = {p.stem: p for p in (ROOT / program).glob("[!_]*.py")}
+    files |= {p.parent.name: p for p in (ROOT / program).glob("*/__main__.py")}  # a command of several files
+    with_main = {name for name, p in files.items() if '__name__ == "__main__"' in p.read_text()}
     assert with_main == PROGRAMS[program].keys()
 
 

@@ -84,3 +84,10 @@ def test_folders_are_put_before_ids_only_where_one_way_fits():
 def test_ids_named_twice_are_counted():
     matched = match_ids(np.array(["cat/001.jpg", "cat/001.jpg", "dog/001.jpg"]), KNOWN)
     assert matched.notes == ("1 ids are named more than once and count once",)
+
+
+def test_an_id_in_place_of_a_file_says_so():
+    with pytest.raises(
+        ValueError, match=r"--members takes a file of ids, and '.*' is an id; write it into a .txt file"
+    ):
+        read_matching_ids(next(iter(KNOWN)), KNOWN)

@@ -37,9 +37,24 @@ def test_a_file_names_them_as_well(whole, tmp_path):
     assert load_without(str(file)).fingerprint == load_without(*whole.train.ids[[3, 17, 250]]).fingerprint
 
 
+def test_a_file_stands_alone_and_a_wrong_id_in_it_names_it(whole, tmp_path):
+    file = tmp_path / "ids.txt"
+    file.write_text("all/99999\n")
+    with pytest.raises(ValueError, match=r"takes one file of ids or ids, and got the file '.*ids.txt' among 2 ids"):
+        load_without(whole.train.ids[0], str(file))
+    with pytest.raises(ValueError, match=r"--without 'all/99999' of .*ids.txt is no id of the training set"):
+        load_without(str(file))
+    with pytest.raises(FileNotFoundError, match=r"no file of ids at '.*', which is a folder; give"):
+        load_without(str(tmp_path))
+
+
 def test_what_cannot_be_left_out_is_one_line(whole):
     with pytest.raises(ValueError, match="--without 'all/99999' is no id of the training set, nor are 1 more; ids are"):
         load_without("all/99999", whole.train.ids[0], whole.validation.ids[0])
+    with pytest.raises(
+        ValueError, match="--without 'all/99999' is no id of the training set and no file of ids; ids are"
+    ):
+        load_without("all/99999")
     with pytest.raises(FileNotFoundError, match=r"there is no file of ids at 'nowhere.txt'; give --without a .txt"):
         load_without("nowhere.txt")
     zeros = whole.train.ids[whole.train.labels == 0].tolist()

@@ -27,7 +27,7 @@ from memscore.monitoring.heartbeat import (
     read_heartbeat,
     write_heartbeat,
 )
-from memscore.monitoring.status import compute_bank_status, compute_rate
+from memscore.monitoring.status import ArmStatus, compute_bank_status, compute_rate
 from memscore.pipeline import map_reduce
 from memscore.pipeline.config import BankConfig
 from memscore.pipeline.jobs import DIVERGED
@@ -36,7 +36,7 @@ from memscore.statistics.reliability import draw_arm_halves
 from memscore.status import main
 from memscore.store.shards import format_model_name
 from memscore.store.store import Store
-from memscore.tables.status_table import print_status
+from memscore.tables.status_table import explain_errors, print_status
 from tests.fixtures import banks
 from tests.fixtures.opened import open_bank
 
@@ -112,8 +112,35 @@ def test_status_and_estimate_give_the_same_error_of_the_same_models(models, scor
     [arm] = compute_bank_status(bank.store).arms
     expected = scored.rmse if score == "memorization" else scored.blend.rmse
     assert (arm.rmse, arm.rmse_from) == (pytest.approx(expected, rel=1e-12), models)
-    line = f"RMSE: of {score} with the stored models, computed from the first {models} of an arm\n"
-    assert line in format_status(compute_bank_status(bank.store))
+    # all of them are the first ones, so that nothing is scaled
+    assert f"\nRMSE of {score} (independent models)\n" in format_status(compute_bank_status(bank.store))
+
+
+def test_what_is_scaled_from_first_models_says_so(tmp_path):
+    plan = BankConfig(
+        train_limit=200, epochs=1, design="iid", keep=0.5, models=40, originals=0, store=str(tmp_path / "s")
+    )
+    bank = open_bank(plan)
+    estimate(bank, SerialPool())
+    text = format_status(compute_bank_status(bank.store))
+    assert (
+        "\nRMSE of memorization_blend (independent models): from the first 32 models of an arm, scaled to all\n" in text
+    )
+
+
+def test_arms_with_other_errors_are_named_with_theirs():
+    blended = ArmStatus(
+        **dict.fromkeys(("planned", "failed", "diverged"), 0),
+        **{"name": "iid-k0.500", "models": 64, "block": 1, "whole_blocks": 64},
+        **{"rmse": 0.02, "rmse_of": "memorization_blend", "rmse_estimate": "independent models", "rmse_from": 32},
+    )
+    counted = replace(blended, name="iid-k0.700", models=8, rmse_of="memorization", rmse_from=8)
+    unknown = replace(blended, name="iid-k0.900", rmse=None, rmse_of="", rmse_estimate="", rmse_from=0)
+    scaled = "from the first 32 models of an arm, scaled to all"
+    assert list(explain_errors([blended, counted, unknown])) == [
+        f"RMSE of memorization_blend (independent models): {scaled} (iid-k0.500)",
+        "RMSE of memorization (independent models) (iid-k0.700)",
+    ]
 
 
 def test_two_models_leave_the_precision_undefined(tmp_path):
@@ -121,7 +148,7 @@ def test_two_models_leave_the_precision_undefined(tmp_path):
     banks.path_of(store, f"shards/{format_model_name(ARM, 2)}.parquet").unlink()
     [arm] = compute_bank_status(store).arms
     assert arm.rmse is None
-    assert "RMSE:" not in format_status(compute_bank_status(store))
+    assert "RMSE of" not in format_status(compute_bank_status(store))
 
 
 def test_a_second_look_reads_no_shard_again(tmp_path):

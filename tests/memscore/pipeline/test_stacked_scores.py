@@ -29,7 +29,7 @@ def test_the_option_writes_what_the_estimator_gives_and_later_runs_keep_it(tmp_p
     assert f"{SCORE}.parquet" not in Store.open(tmp_path / "s").folder.names("scores")
     code, output = here(f"{flags} --models 16 --stacked", capsys)
     assert code == 0
-    assert "memorization_stacked: RMSE" in output
+    assert "RMSE of memorization_stacked (jackknife) " in output
     assert here(f"{flags} --models 24", capsys)[0] == 0
     store = Store.open(tmp_path / "s")
     columns = next(store.read_blocks(ARM, range(24), ["member", *SIGNALS])).columns

@@ -91,12 +91,18 @@ def test_after_a_stop_it_ends_where_it_would_have(reached, tmp_path, monkeypatch
 
 def test_a_maximum_holds_and_the_models_needed_are_printed(tmp_path, capsys):
     code, output = here(f"{FLAGS} --until-rmse 0.01 --models 40 --store {tmp_path / 's'}", capsys)
-    assert code == 0
+    assert code == 1
     assert len(shards(tmp_path / "s")) == 40
+    assert (tmp_path / "s" / "scores.parquet").exists()
     output = " ".join(output.split())
-    assert "until RMSE 0.01 of memorization_blend, at most 40 models" in output
-    match = re.search(r"not reached RMSE 0\.01 of memorization_blend with 40 models: about (\d+) are needed", output)
-    more, blend = int(match[1]), fit(tmp_path / "s", 40)
+    assert "until the RMSE of memorization_blend is 0.01, at most 40 models" in output
+    blend = fit(tmp_path / "s", 40)
+    match = re.search(
+        rf"not reached --until-rmse 0\.01: RMSE of memorization_blend \(between blocks\) {blend.rmse:.4f} with 40 "
+        r"models; about (\d+) are needed; give --models \1 or leave it out\. .* exit code is 1",
+        output,
+    )
+    more = int(match[1])
     assert blend.predict_rmse(40 / more) <= 0.01 < blend.predict_rmse(40 / (more - 8))
 
 
@@ -104,15 +110,16 @@ def test_without_a_target_default_errors_are_forecast_and_checked(tmp_path, caps
     code, output = here(f"{FLAGS} --models 48 --store {tmp_path / 's'}", capsys)
     assert code == 0
     first, error = fit(tmp_path / "s", 32), measured(tmp_path / "s", 48)
-    assert f"{ARM}: RMSE {first.rmse:.4f} of memorization_blend with 32 models; other RMSE with 1 worker" in output
+    name = "RMSE of memorization_blend (between blocks)"
+    assert f"{ARM}: {name} {first.rmse:.4f} with 32 models; others with 1 worker" in output
     for target in (0.05, 0.03, 0.02):
         match = re.search(rf"{target} +(\d+) +[0-9.]+ [a-z]+ +([0-9.]+) (k|M)B", output)
         models, disk = int(match[1]), float(match[2]) / (1000 if match[3] == "k" else 1)
         assert first.predict_rmse(32 / models) <= target < first.predict_rmse(32 / (models - 8))
         of_48 = sum(path.stat().st_size for path in (tmp_path / "s" / "shards").iterdir()) / 1e6
         assert disk == pytest.approx(of_48 * models / 48, rel=0.05)  # shards differ a little in size
-    line = f"memorization_blend_k0.500: the forecast from 32 models was RMSE {first.predict_rmse(32 / 48):.4f} at 48;"
-    assert f"{line} it is {error:.4f}" in " ".join(output.split())
+    predicted = f"RMSE of memorization_blend (forecast from 32 models) {first.predict_rmse(32 / 48):.4f}"
+    assert f"forecast k0.500, 48 models: {predicted}; measured: {name} {error:.4f}" in " ".join(output.split())
     code, output = here(f"{FLAGS} --models 8 --store {tmp_path / 's'}", capsys)
     assert "the forecast from" not in output  # fewer models than a forecast needs
 
@@ -172,5 +179,6 @@ def test_a_dry_run_on_a_bank_with_its_first_models_is_of_the_forecast(reached, t
 def test_an_undefined_error_is_shown_as_not_reached(tmp_path, capsys):
     flags = FLAGS.replace("--design exact --block 8", "--design iid")
     code, output = here(f"{flags} --models 3 --until-rmse 0.1 --store {tmp_path / 's'}", capsys)
-    assert code == 0
-    assert "not reached RMSE 0.1: it is undefined" in " ".join(output.split())
+    assert code == 1
+    line = "not reached --until-rmse 0.1: RMSE of memorization (independent models) undefined with 3 models; no example"
+    assert line in " ".join(output.split())

@@ -50,6 +50,7 @@ UNSEEN = {
     "trials/KEY-said.parquet",
     "trials/KEY-cost.parquet",
     "trials/KEY-population.json",
+    "trials/measures.json",  # the next trial writes it
     "attempts/SEARCH/VALUES.json",
     *("lock", "run.log"),  # nothing is lost with these
 }

@@ -326,7 +326,7 @@ def test_receipts_and_failures_come_back_and_failures_can_be_cleared(store):
     store.write_receipt("m", {"seconds": 2.5})
     store.write_failure("m", {"kind": "diverged", "error": "e"})
     assert store.receipts() == {"m": {"seconds": 2.5}}
-    assert store.failures() == {"m": {"kind": "diverged", "error": "e"}}
+    assert store.failures() == {"m": {"model": "m", "kind": "diverged", "error": "e"}}
     store.clear_failure("m")
     store.clear_failure("m")  # nothing to clear is no error
     assert store.failures() == {}

@@ -222,3 +222,29 @@ def test_a_model_that_diverged_and_a_bank_that_was_never_scored_lack_nothing(cop
     copy.folder.remove(f"shards/{LAST}.parquet")
     copy.write_failure(LAST, {"kind": "diverged", "error": "e"})
     assert run_verify(copy, capsys) == (0, {})
+
+
+def test_files_that_no_command_writes_are_named_and_do_no_harm(copy, capsys):
+    for path in ("notes.txt", "shards/notes.md", "mine/a/b.bin"):
+        place = Path(copy.folder.root) / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("x")
+    code, problems = run_verify(copy, capsys)
+    assert code == 0
+    names = ["mine/a/b.bin", "notes.txt", "shards/notes.md"]
+    assert problems == dict.fromkeys(names, ("unknown", "no command of memscore writes or reads it; it does no harm"))
+
+
+def test_a_damaged_list_of_a_sweeps_options_names_the_command_of_the_log(copy, capsys):
+    folder = Path(copy.folder.root)
+    (folder / "sweeps" / "mine").mkdir(parents=True)
+    (folder / "sweeps" / "mine" / "sweep.json").write_text("{}")
+    line = "2026-01-01T00:00:00Z 7 began: python -m unlearn.sweep b --name"
+    (folder / "run.log").write_text(f"{line} other --budget 2\n{line} mine --budget 4\n{line} other --budget 3\n")
+    _, problems = run_verify(copy, capsys)
+    label, hint = problems["sweeps/mine/sweep.json"]
+    assert label == "damaged"
+    assert "`python -m unlearn.sweep b --name mine --budget 4`, which run.log has, makes it again" in hint
+    (folder / "run.log").unlink()
+    _, problems = run_verify(copy, capsys)
+    assert "--name mine` with the options it was run with makes it again" in problems["sweeps/mine/sweep.json"][1]

@@ -11,6 +11,7 @@ from memscore.tables.numbers import (
     format_number,
     format_rate,
     format_target_mean,
+    format_value_and_half,
     format_with_interval,
 )
 
@@ -21,6 +22,13 @@ NAN = float("nan")
 def test_an_undefined_number_is_a_dash_and_so_is_its_interval(undefined):
     assert format_number(undefined) == "-"
     assert format_interval(undefined, undefined) == "-"
+
+
+def test_half_of_an_interval_beyond_the_limits_is_printed_by_its_ends():
+    assert format_value_and_half(0.75, 0.5, 1.0, limits=(0, 1)) == "0.750 ± 0.250"
+    assert format_value_and_half(0.75, 0.25, 1.25, limits=(0, 1)) == "0.750 [0.250, 1.000]"
+    assert format_value_and_half(0.75, 0.25, 1.25) == "0.750 ± 0.500"
+    assert format_value_and_half(0.75, NAN, NAN, limits=(0, 1)) == "0.750"
 
 
 def test_zero_is_a_number():

@@ -88,7 +88,7 @@ def test_an_experiment_goes_by_the_score_of_its_bank_and_its_record_says_which(t
 
     assert make_config_record() == make_config_record(score=name)
     assert make_config_record()["score"] == name
-    with pytest.raises(ValueError, match=r"unknown score 'memorization_k0.600'; did you mean"):
+    with pytest.raises(ValueError, match=r"has no score 'memorization_k0.600', only .* --keep 0.600` adds it"):
         prepare_experiment(ExperimentConfig(name="rum", store=store, size=9, score="memorization_k0.600"))
 
 

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from tests.fixtures import tiny
 from unlearn.experiments import memorization, proxies
-from unlearn.experiments.plots import DETAIL_COLUMNS, compute_figure_size, draw_grid
+from unlearn.experiments.plots import DETAIL_COLUMNS, compute_figure_size, draw_grid, plot_over_steps
 from unlearn.forget_sets import LEVELS
 from unlearn.trials.config import ORACLE
 
@@ -31,6 +31,32 @@ def test_each_column_is_a_row_of_panels_whose_points_are_its_means():
         (line,) = axis.containers
         expected = [base + number // 2 / 10 for base in (0.1, 0.2)]
         assert line.lines[0].get_ydata() == pytest.approx(expected)
+
+
+def test_intervals_and_axes_stay_within_what_a_column_can_be():
+    """Rows of two originals have t intervals beyond 0 and 1; those of a column without limits are drawn whole."""
+    rows = tiny.make_rows("finetune", tow_test=0.9, mean_score=0.9)
+    spread = [{**row, "tow_test": value, "mean_score": value} for row, value in zip(rows, (0.7, 1.0) * 2, strict=True)]
+    panels = {title: {"finetune|low": spread, "finetune|high": rows} for title in ("left", "right")}
+    figure = Figure()
+    draw_grid(figure, panels, ("finetune",), ("low", "high"), {"tow_test": "ToW", "mean_score": "score"})
+    *limited, free, _ = figure.axes
+    for axis in limited:
+        assert axis.get_ylim()[1] == pytest.approx(1.02)
+        [collection] = axis.containers[0].lines[2]
+        assert collection.get_segments()[0][:, 1].max() == pytest.approx(1)
+        assert collection.get_segments()[0][:, 1].min() < 0.7
+    [collection] = free.containers[0].lines[2]
+    assert collection.get_segments()[0][:, 1].max() > 1.05
+
+
+def test_an_axis_follows_what_is_added_below_the_limit():
+    axis = Figure().subplots()
+    for value in (0.9, 0.1):
+        plot_over_steps(axis, [0], [tiny.make_rows("finetune", tow_test=value)], "tow_test", "a", "C0")
+    low, high = axis.get_ylim()
+    assert low < 0.1
+    assert 0.9 < high <= 1.02
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_every_score_and_both_banks_are_judged(banks):
 
 def test_a_proxy_that_the_bank_lacks_is_refused_with_the_command_that_makes_it(banks):
     with pytest.raises(
-        ValueError, match=r"unknown score 'el2n'.* made by `python -m memscore.estimate --store .*--proxies"
+        ValueError, match=r"has no score 'el2n'; `python -m memscore.estimate --store .* --proxies el2n` adds it"
     ):
         prepare_experiment(ExperimentConfig(name="proxies", store=banks[0], **make_options(banks, proxies=("el2n",))))
 

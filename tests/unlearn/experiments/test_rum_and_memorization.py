@@ -24,7 +24,9 @@ def test_every_level_of_memorization_is_judged(store):
     assert all(result.results[level][0]["forget_set"].startswith(f"{tiny.SCORE}:{level}") for level in result.results)
     assert next(claim for claim in result.claims if "the oracle is right more often" in claim.claim).value.value > 0
     assert not result.incomplete
-    classes = [[int(n) for n in re.findall(r"\d+", line)] for line in result.remarks if ": of each class" in line]
+    classes = [
+        [int(n) for n in re.findall(r"\d (\d+)", line)] for line in result.remarks if "examples per class: 0 " in line
+    ]
     assert [(len(line), sum(line)) for line in classes] == [(10, 10)] * 3
 
 
@@ -184,4 +186,13 @@ def test_every_trend_of_rum_finds_its_claims(trend):
 
 def test_classes_are_counted_in_their_order():
     labels = np.array([0, 1, 1, 3, 3, 3])
-    assert describe_class_counts("low", labels, (1, 2, 4)) == "low: of each class in turn 0, 2, 0, 1 examples go"
+    line = "forget set low, examples per class:"
+    assert describe_class_counts("low", labels, (1, 2, 4)) == f"{line} 0 0, 1 2, 2 0, 3 1"
+    names = ("shirt", "shoe", "bag", "coat")
+    assert describe_class_counts("low", labels, (1, 2, 4), names) == f"{line} shirt 0, shoe 2, bag 0, coat 1"
+
+
+def test_of_many_classes_the_largest_counts_are_shown():
+    rows = (*range(40, 60), *range(100, 120), *range(30, 40))
+    listed = describe_class_counts("all", np.arange(120) % 60, rows).partition(": ")[2].split(", ")
+    assert listed == [*(f"{number} 2" for number in range(40, 60)), "40 other classes 10 together"]

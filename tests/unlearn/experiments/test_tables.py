@@ -120,4 +120,4 @@ def test_methods_of_a_part_have_their_diverged_runs():
     printed = console.file.getvalue()
     assert " diverged " in printed
     counted_mean = sum(row["tow_test"] for row in rows[1:]) / 4
-    assert f"{counted_mean:.3f} ±" in printed
+    assert f"{counted_mean:.3f} [0.000, " in printed

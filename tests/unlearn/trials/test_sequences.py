@@ -15,7 +15,7 @@ from tests.fixtures.opened import open_bank
 from tests.memscore.pipeline.test_jobs import InOrder
 from unlearn.meta.rsu import RsuSchedule
 from unlearn.oracles import build_reference_jobs, build_trial_data, train_reference_models
-from unlearn.trials.config import Step, TrialConfig, model_key, resolve_in_store, trial_key
+from unlearn.trials.config import Step, TrialConfig, model_key, name_steps, resolve_in_store, trial_key
 from unlearn.trials.runner import run_trial, write_model
 
 PLAN = BankConfig(
@@ -201,3 +201,12 @@ def test_gaps_to_an_oracle_are_those_of_the_set_that_is_judged(bank):
     for row, oracle in zip(*rows, strict=True):
         assert oracle["forget_accuracy_gap"] == 0
         assert row["forget_accuracy_gap"] == abs(row["forget_accuracy"] - oracle["forget_accuracy"])
+
+
+def test_steps_have_the_names_of_plans():
+    """Nothing is done to a part of a plan; theta_o itself is the original."""
+    part = TrialConfig(store="s", algorithm="original", forget_set="f", forget=(1, 2, 5), part=(1,))
+    assert name_steps(part) == "nothing"
+    assert name_steps(replace(part, part=())) == "original"
+    second = replace(part, algorithm="finetune", part=(2, 5), before=(Step(algorithm="original", rows=(1,)),))
+    assert name_steps(second) == "nothing>finetune"

@@ -18,6 +18,17 @@ def test_intervals_over_seeds():
     assert format_mean([0.5]) == "0.500"
     assert format_mean([float("nan")]) == "-"
     assert format_mean([0.5, 0.5, float("nan")]) == "0.500 ±0.000 (n=2)"
+
+
+def test_an_interval_ends_where_its_column_does():
+    """Of .8 and 1 the mean is .9 with a t interval of ±1.271; seconds have no upper end, other columns none at all."""
+    assert format_mean([0.8, 1.0]) == "0.900 ±1.271"
+    rows = [{"algorithm": "a", "status": "ok", **dict.fromkeys(("tow_test", "wall_s", "mine"), x)} for x in (0.8, 1.0)]
+    assert format_column(rows, "tow_test") == "0.900 [0.000, 1.000]"
+    assert format_column(rows, "wall_s") == "0.900 [0.000, 2.171]"
+    assert format_column(rows, "mine") == "0.900 ±1.271"
+    narrow = [{**row, "tow_test": value} for row, value in zip(rows, (0.5, 0.51), strict=True)]
+    assert format_column(narrow, "tow_test") == "0.505 ±0.064"
     interval = estimate_mean([0.0, 1.0, float("nan")])
     assert (interval.value, round(interval.hi, 3)) == (0.5, 6.853)  # 12.706 sd / sqrt 2
 
@@ -115,7 +126,7 @@ def test_a_diverged_run_is_counted_and_said():
     rows = make_forgetting(1.0, 0.4, 0.5, originals=2)
     nan = float("nan")
     rows[-1] |= {"status": "diverged", "tow_test": nan, "forget_accuracy": nan, "retain_accuracy": nan}
-    assert format_column(rows[-2:], "tow_test").startswith("0.450 ±")
+    assert format_column(rows[-2:], "tow_test") == "0.450 [0.000, 1.000]"
     assert format_column(rows[-2:], "forget_accuracy") == "0.500 (n=1)"
     [remark] = list_remarks(rows, "finetune")
     assert remark.startswith("1 of 2 runs of finetune diverged; they count 0 in tow and tow_mia")

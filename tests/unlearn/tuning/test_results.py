@@ -135,7 +135,7 @@ def test_the_table_has_the_oracle_on_top_the_original_beneath_and_the_best_first
     first = [line.split()[0] for line in output.splitlines() if line.split()[:1]]
     order = [name for name in first if name in {"oracle", "original", "finetune", "salun", "automatic"}]
     assert order[:6] == ["oracle", "finetune", "salun", "automatic", "finetune", "original"]
-    assert "0.800 ±0.248" in output
+    assert "0.800 [0.552, 1.000]" in output
     assert "+0.200 [-0.048, +0.448]" in output
     assert "every trial and what was chosen: here" in output
     assert "auto mine by oracle: finetune, after 2 configurations, 3 s; finetune vanilla, the best fixed plan" in output

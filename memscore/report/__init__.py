@@ -1,0 +1,1 @@
+"""One self-contained page about a bank: `python -m memscore.report STORE`."""
