@@ -75,4 +75,5 @@ def find_step(model: nn.Module, images: Tensor, answered: Tensor, unit: Tensor) 
     nearest = distances.argmin(1)
     squared = lengths[rows, nearest] ** 2
     size = (gaps[rows, nearest] + 1e-4) / squared
-    return size.view(-1, 1, 1, 1) * differences[rows, nearest]
+    step: Tensor = size.view(-1, 1, 1, 1) * differences[rows, nearest]
+    return step

@@ -33,6 +33,7 @@ def compute_log_density(embeddings: np.ndarray, others: np.ndarray, own: np.ndar
     """
     x, y = np.asarray(embeddings, np.float64), np.asarray(others, np.float64)
     t = compute_bandwidth(y)
+    # |x - y|^2 by one product, which rounding can take below 0
     squared = np.maximum(0, (x**2).sum(1)[:, None] - 2 * x @ y.T + (y**2).sum(1)[None])
     exponents = -squared / (2 * t**2)
     counts = np.full(len(x), len(y))

@@ -38,6 +38,7 @@ U = "U of the FP-score is made of the test set's probabilities, so a part of thi
 F = "F of the FP-score is this fall where it is above 0, so a part of this correlation is built in"
 
 FACTORS = {
+    # Tolerance of performance shift: what unlearning costs elsewhere.
     "test_accuracy": Factor(
         title="change of test accuracy (TPS)",
         unit="share",
@@ -67,6 +68,7 @@ FACTORS = {
     "remaining_loss": Factor(
         title="rise of loss on remaining data", unit="nat", direction=1, source=performance_shift.SOURCE
     ),
+    # What happened to the example itself.
     "forget_probability": Factor(
         title="fall of the forgotten example's probability",
         unit="probability",
@@ -81,6 +83,7 @@ FACTORS = {
         source=forget_shift.LOSS_SOURCE,
         built_in=F,
     ),
+    # Distance of parameter shift.
     "parameter_shift": Factor(
         title="distance of parameters, L1 (DPS)", unit="weight unit", direction=1, source=parameter_shift.SOURCE
     ),
@@ -97,6 +100,7 @@ FACTORS = {
         direction=1,
         source=parameter_shift.ACTIVATIONS_SOURCE,
     ),
+    # Number of unlearning steps; seconds depend on the machine and on what else it runs.
     "steps": Factor(
         title="steps to the flip, 20 where it does not flip (NUS)",
         unit="steps",
@@ -104,7 +108,9 @@ FACTORS = {
         source="INST 3.3.4; the number of those that never flip is ranked last",
     ),
     "seconds": Factor(title="seconds to the flip (NUS)", unit="s", direction=1, source="INST 3.3.4"),
+    # Resistance to a membership attack on the unlearned network.
     "mia": Factor(title="taken for a non-member (MIA)", unit="0 or 1", direction=-1, source=membership.SOURCE),
+    # Known before unlearning: geometric distance to the decision boundary, and size of unlearning expansion.
     "deepfool": Factor(
         title="distance to the decision boundary, DeepFool (GDDB)",
         unit="pixel unit",

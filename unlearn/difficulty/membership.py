@@ -26,6 +26,7 @@ def find_threshold(members: np.ndarray, others: np.ndarray) -> float:
     # At each value: the share of members at or above it, and of the others below it.
     found = 1 - np.searchsorted(np.sort(members), values, side="left") / len(members)
     refused = np.searchsorted(np.sort(others), values, side="left") / len(others)
+    # twice the balanced accuracy, which is 1 by chance
     balanced = found + refused
     best = float(balanced.max())
     return float(values[balanced >= best - 1e-12][-1]) if best > 1 else np.inf

@@ -31,7 +31,7 @@ class Answers:
     @property
     def p(self) -> np.ndarray:
         """The probability of the label, [n]."""
-        return np.exp(self.log_p)
+        return np.asarray(np.exp(self.log_p))
 
 
 def compute_performance_shift(before: Answers, after: Answers, part: str) -> dict[str, float]:

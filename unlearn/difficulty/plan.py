@@ -1,7 +1,8 @@
 """Which examples of which originals are unlearned alone: draws, jobs, and their rows as arrays."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def draw_instances(correct: np.ndarray, size: int, seed: int) -> Drawn:
     """
     order = generator(seed, "difficulty-sample", "instances").permutation(correct.shape[1])
     # A decision that is wrong before unlearning cannot flip away from the label.
-    usable = correct.all(0)[order]
+    usable = np.asarray(correct.all(axis=0))[order]
     rows = order[usable]
     if len(rows) < size + N_CALIBRATION:
         raise ValueError(
@@ -92,7 +93,7 @@ def run_jobs(
 
 
 def to_array(
-    rows: Iterable[dict[str, float]], column: str, originals: Sequence[int], examples: Sequence[int]
+    rows: Iterable[Mapping[str, Any]], column: str, originals: Sequence[int], examples: Sequence[int]
 ) -> np.ndarray:
     """Arrange a column of the rows of one algorithm as [O, n]; NaN where a row or the column is missing."""
     position = {row: number for number, row in enumerate(examples)}

@@ -56,6 +56,7 @@ def normalise(features: np.ndarray) -> np.ndarray:
     scores = np.zeros(features.shape)
     for column, values in enumerate(features.T):
         defined = ~np.isnan(values)
+        # an undefined feature says nothing, and so takes the middle
         if defined.any():
             scores[defined, column] = norm.ppf(rankdata(values[defined]) / (defined.sum() + 1))
     return scores
@@ -73,6 +74,7 @@ def fit(scores: np.ndarray, difficulty: np.ndarray) -> RidgeCV:
 
 def choose_single(scores: np.ndarray, difficulty: np.ndarray) -> tuple[int, float]:
     """Choose the feature with the largest absolute rank correlation; return its column and sign."""
+    # a constant feature has no correlation, and is never the best
     rhos = np.nan_to_num([spearman(column, difficulty) for column in scores.T])
     best = int(np.abs(rhos).argmax())
     return best, float(np.sign(rhos[best]) or 1)
@@ -157,5 +159,6 @@ def predict_all(features: np.ndarray, rows: np.ndarray, gt: np.ndarray) -> np.nd
     difficulty = rank_difficulty(gt)
     scores = np.stack([normalise(own) for own in features])
     algorithms, originals, examples = np.nonzero(~np.isnan(difficulty))
+    # fitted on those that were unlearned, of all algorithms and originals, and applied to all
     model = fit(scores[originals, rows[examples]], difficulty[algorithms, originals, examples])
     return np.asarray(np.mean([model.predict(expand(own)) for own in scores], axis=0))

@@ -77,8 +77,10 @@ class SingleRun:
 
 def make_config(algorithm: str, lr: float, batch: int) -> UnlearningLoopConfig:
     """Make the config of an algorithm for one example."""
-    method = METHODS[algorithm]
-    return ALGORITHMS[algorithm].config(epochs=MAX_STEPS + 1, batch=batch, lr=lr, batch_norm="frozen", **method.params)
+    # One epoch more than steps: SCRUB's last epoch may not climb, and is never reached.
+    numbers = {"epochs": MAX_STEPS + 1, "batch": batch, "lr": lr, "batch_norm": "frozen"}
+    config: UnlearningLoopConfig = ALGORITHMS[algorithm].config(**numbers, **METHODS[algorithm].params)
+    return config
 
 
 def draw_batch(retain: ExampleSet, batch: ExampleSet, rng: np.random.Generator) -> None:

@@ -60,6 +60,7 @@ def read_scores(store: Store, n: int) -> dict[str, np.ndarray]:
         except ValueError:
             # stale, or of no direction: what cannot be trusted is no feature
             continue
+        # a score of another number of examples is not of this training set
         if len(ids) == n and not np.isnan(values).all():
             found[name] = values
     return found
@@ -72,6 +73,7 @@ def describe_answers(
     n = len(labels)
     log_p = log_softmax(logits, axis=1)
     own = logits[np.arange(n), labels]
+    # the margin is to the best other class
     others = logits.copy()
     others[np.arange(n), labels] = -np.inf
     sample = draw_stratified(labels, N_NEIGHBOURS, generator(seed, "difficulty-sample", "density"))

@@ -64,6 +64,7 @@ def summarize(
         )
     factors = {}
     for name, factor in FACTORS.items():
+        # the same for every algorithm
         before = np.broadcast_to(to_array(own[BEFORE], name, originals, examples), gt.shape)
         factors[name] = before if factor.before else column(name)
     flipped = column("flipped")
@@ -104,6 +105,7 @@ def correlate_factors(difficulty: Difficulty, algorithm: str) -> dict[tuple[str,
 
 def overlap_algorithms(difficulty: Difficulty) -> dict[tuple[str, str], float]:
     """Compute how far two algorithms agree on the hardest tenth, mean over originals."""
+    # each pair once
     pairs = [(i, j) for i in range(len(difficulty.algorithms)) for j in range(i)]
     return {
         (difficulty.algorithms[j], difficulty.algorithms[i]): float(
@@ -122,6 +124,7 @@ def share_never_flipped(difficulty: Difficulty) -> dict[str, float]:
 
 def compare_samples(found: Rows) -> dict[str, float]:
     """Correlate each column over samples with the same over all examples, where both were measured."""
+    # of the first examples only: all images after each of the others would take most of the time
     both = [row for row in found if not np.isnan(row.get("kept" + ALL, np.nan))]
     names = [name for name in FACTORS if both and name + ALL in both[0]] + ["kept"] * bool(both)
     return {name: spearman(*(np.array([row[name + end] for row in both]) for end in ("", ALL))) for name in names}

@@ -92,9 +92,10 @@ def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
     """Train originals, choose learning rates, unlearn every example alone, and correlate."""
     context = open_single_context(config)
     store, calibration, reported = context.store, *list_originals(config)
-    remarks = train_originals(context, [*calibration, *reported], runner)
+    train_originals(context, [*calibration, *reported], runner)
     keys = find_keys(store, [*calibration, *reported])
     drawn = draw_instances(read_correct(context, list(keys.values())), int(config.size or 0), config.seed)
+    # Before anything is reported: the rates depend on other examples of an original that is not.
     rates, lines = choose_rates(config, context, drawn, keys, runner)
     jobs = list_jobs(config, drawn, keys, rates, runner.device)
     with runner.show_progress("single examples") as progress:
@@ -111,8 +112,8 @@ def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
         found,
         (features, names),
         [keys[index] for index in reported],
-        [*lines, *describe_drawn(drawn, config), *remarks, *failed],
-        incomplete=bool(failed or remarks),
+        [*lines, *describe_drawn(drawn, config), *failed],
+        incomplete=bool(failed),
     )
 
 
@@ -122,18 +123,17 @@ def open_single_context(config: ExperimentConfig) -> UnlearningContext:
     return open_context(store, forget="random", size=1, seed=config.seed, data=config.data, folder=config.folder)
 
 
-def train_originals(context: UnlearningContext, indices: Sequence[int], runner: SweepRunner) -> list[str]:
-    """Train the missing originals; return a line for each that diverged or failed."""
+def train_originals(context: UnlearningContext, indices: Sequence[int], runner: SweepRunner) -> None:
+    """Train the missing originals; ValueError where one cannot be used."""
     jobs = build_reference_jobs(context.store, [], list(indices), runner.device)
     with runner.show_progress("originals") as progress:
         summary = train_reference_models(context.store, jobs, context.trial_data, runner.pool, progress)
-    bad = [*summary.diverged, *(name for name, _ in summary.failed)]
+    bad = [*summary.diverged, *summary.failed]
     if bad:
         raise ValueError(
             f"{format_count(len(bad), 'original')} cannot be used ({', '.join(bad)}); give another --seeds or a recipe "
             "that trains them"
         )
-    return []
 
 
 def find_keys(store: Store, indices: Sequence[int]) -> dict[int, str]:
@@ -374,6 +374,7 @@ def claims_of_none(algorithm: str, correlations: Mapping[tuple[str, str], MeanEs
 
 def orient(estimate: MeanEstimate, sign: int) -> MeanEstimate:
     """Turn the sign of an estimate where the claim is of a negative correlation."""
+    # a negated mean has its ends exchanged
     if sign > 0:
         return estimate
     return replace(estimate, value=-estimate.value, lo=-estimate.hi, hi=-estimate.lo)
@@ -442,6 +443,7 @@ def estimate_work(config: ExperimentConfig, store: Store) -> Work:
     # A run reads at most 20 batches and examples, and then 3,000 images forward, a third of a step's cost each.
     read = MAX_STEPS * (int(recipe["batch"]) + 1) + (2000 + 1000) / 3
     single = seconds * read / (int(recipe["epochs"]) * n_train)
+    # rates that are tried are not counted: how many depends on when decisions flip
     n = int(config.size or 0) * len(config.algorithms) * len(reported)
     lines = [
         f"models {format_count(len(missing), 'original')} to train, {len(keys) - len(missing)} stored",

@@ -76,11 +76,14 @@ def draw_galleries(difficulty: Difficulty, name: str, images: Any) -> bytes:
     figure = create_figure(1.1 * 2 * SHOWN, 1.4 * n + 0.4)
     figure.suptitle(f"{title_of(name)}: easiest left, hardest right", fontsize=8)
     axes = figure.subplots(n, 2 * SHOWN, squeeze=False)
+    # easiest first: a factor of direction +1 is high for hard examples
     sign = FACTORS[name].direction or 1
     for a, (line, algorithm) in enumerate(zip(axes, difficulty.algorithms, strict=True)):
         values = sign * difficulty.factors[name][a, 0]
         order = [i for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
+        # too few examples are shown in one row, in order
         chosen = [*order[:SHOWN], *order[-SHOWN:]] if len(order) >= 2 * SHOWN else order
+        # cells that stay empty have no frame either
         for axis in line:
             axis.axis("off")
         for axis, i in zip(line, chosen, strict=False):

@@ -94,6 +94,7 @@ def prepare_experiment(config: ExperimentConfig, *, dry_run: bool = False) -> Pr
     store, cache = Store.open(config.store, check_manifest=True), SplitsCache()
     if experiment.estimate_work is not None:
         check_no_sweep_options(config)
+        check_no_score(config)
         open_trainable_store(config.store)
         resolved = replace(resolved, rates=resolved.rates or ("paper" if config.preset == "paper" else "chosen"))
         experiment.estimate_work(resolved, store)
@@ -105,8 +106,8 @@ def prepare_experiment(config: ExperimentConfig, *, dry_run: bool = False) -> Pr
         resolved = replace(
             resolved, score=store.find_score_name(config.score) if config.score else find_default_score(store)
         )
-    elif config.score:
-        raise ValueError(f"--score {config.score}: {config.name} reads no score that a user names; leave it out")
+    else:
+        check_no_score(config)
     if config.risk is not None:
         resolved = replace(resolved, risk=complete_score_name(store, config.risk))
     # 3. Every sweep is checked before the first one trains. Their data are read once, by the cache.
@@ -133,10 +134,14 @@ def prepare_experiment(config: ExperimentConfig, *, dry_run: bool = False) -> Pr
     )
 
 
-SWEEP_OPTIONS = (
-    *("score", "tunings", "budget", "tune_seeds", "sampler", "select", "steps", "space", "search", "tune_forget"),
-)
+SWEEP_OPTIONS = (*("tunings", "budget", "tune_seeds", "sampler", "select", "steps", "space", "search", "tune_forget"),)
 """Options of sweeps, which an experiment without one does not read."""
+
+
+def check_no_score(config: ExperimentConfig) -> None:
+    """Raise ValueError if a score is named, where the experiment reads none that a user names."""
+    if config.score:
+        raise ValueError(f"--score {config.score}: {config.name} reads no score that a user names; leave it out")
 
 
 def check_no_sweep_options(config: ExperimentConfig) -> None:

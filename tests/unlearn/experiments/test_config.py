@@ -98,7 +98,7 @@ def test_a_score_is_refused_where_nothing_reads_it(empty_bank):
         for name, entry in EXPERIMENTS.items()
         if not depends_on_score(entry, replace(make_config("finetune"), store=empty_bank))
     }
-    assert not_reading == {"five-steps", "rsu"}
+    assert not_reading == {"five-steps", "rsu", "difficulty"}
     for name in sorted(not_reading):
         with pytest.raises(
             ValueError, match=rf"^--score {SCORE}: {name} reads no score that a user names; leave it out"
