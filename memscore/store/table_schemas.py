@@ -115,6 +115,8 @@ SCHEMAS: Mapping[str, TableSchema] = {
     ),
     "sweeps/NAME/trials.parquet": TableSchema({"trial": "text", "algorithm": "text"}),
     "experiments/NAME/rows.parquet": TableSchema({"trial": "text", "algorithm": "text"}),
+    # One original and one algorithm, or what is measured before any: the columns differ, these are in both.
+    "difficulty/KEY.parquet": TableSchema({"row": "whole", "p_before": "number"}),
 }
 """Pattern of paths, as in file_kinds.py -> what tables there hold; a path is of the first pattern that it matches."""
 

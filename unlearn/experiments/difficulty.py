@@ -274,6 +274,7 @@ def make_rows(difficulty: Difficulty) -> list[Row]:
     return [
         {
             "trial": f"{algorithm}-{original}-{row}",
+            "algorithm": algorithm,
             "contender": algorithm,
             "variant": "",
             "select": "",

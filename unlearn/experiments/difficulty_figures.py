@@ -14,7 +14,7 @@ from unlearn.trials.config import Row
 
 SHOWN = 3
 """Easiest and hardest examples of a gallery, as in INST Figs 15 to 22."""
-NO_COLUMNS = {"trial", "contender", "variant", "select", "index", "row", "gt", "gt_printed", "flipped"}
+NO_COLUMNS = {"trial", "algorithm", "contender", "variant", "select", "index", "row", "gt", "gt_printed", "flipped"}
 
 
 def draw_correlations(rows: Sequence[Row], algorithms: Sequence[str]) -> bytes:
