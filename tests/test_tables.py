@@ -143,6 +143,18 @@ def print_an_experiment():
     )
 
 
+def print_single_examples():
+    """Print made-up rank correlations of two algorithms, as the experiment on single examples does."""
+    found = {"rho": -0.1234, "lo": -0.4321, "hi": 0.0123}
+    rows = [
+        {"algorithm": algorithm, "factor": factor, "title": f"{factor}, of the bank or theta_o"} | found
+        for algorithm in ("gradient-ascent", "neggrad-plus")
+        for factor in (SCORE, "theta_o_centroid_distance")
+    ]
+    result = ExperimentResult(results={"examples": []}, claims=[], tables={"correlations": rows})
+    experiment_tables.print_experiment(Console(), EXPERIMENTS["difficulty"], result, "here")
+
+
 def print_a_sweep():
     """Print made-up rows of a sweep with measures of many models, one of whose judged runs diverged."""
     values = epsilon(make_population(9.0, models=(32, 32)))
@@ -197,6 +209,7 @@ def tables(tmp_path_factory):
         print_copies(tmp_path_factory.mktemp("copies"))
         print_trials()
         print_an_experiment()
+        print_single_examples()
         print_a_sweep()
     return printed, places, pages
 

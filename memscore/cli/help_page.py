@@ -58,7 +58,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         ),
     ),
     "Tuning": (
-        *("tuning", "tune", "from_sweep", "tunings", "budget", "sampler", "space", "search", "select"),
+        *("tuning", "tune", "from_sweep", "tunings", "budget", "rates", "sampler", "space", "search", "select"),
         *("tune_forget", "tune_seeds"),
     ),
     "What is written, and random numbers": (

@@ -115,6 +115,8 @@ SCHEMAS: Mapping[str, TableSchema] = {
     ),
     "sweeps/NAME/trials.parquet": TableSchema({"trial": "text", "algorithm": "text"}),
     "experiments/NAME/rows.parquet": TableSchema({"trial": "text", "algorithm": "text"}),
+    # Each has its own columns; all are of some thing by its name, and hold at least one number.
+    "experiments/NAME/table-TABLE.parquet": TableSchema({}),
     # One original and one algorithm, or what is measured before any: the columns differ, these are in both.
     "difficulty/KEY.parquet": TableSchema({"row": "whole", "p_before": "number"}),
 }

@@ -146,7 +146,7 @@ def read_correct(context: UnlearningContext, keys: Sequence[str]) -> np.ndarray:
     """Read which training examples each original answers rightly, bool [O, n_train]."""
     n_train = context.store.manifest.split_sizes[0]
     labels = context.trial_data.labels[:n_train]
-    return np.stack([context.store.read_outputs(key)[0][:n_train].argmax(1) == labels for key in keys])
+    return np.stack([context.store.read_logits(key)[:n_train].argmax(1) == labels for key in keys])
 
 
 def choose_rates(
