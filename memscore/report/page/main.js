@@ -80,8 +80,10 @@ function updateChips() {
   picks.setAttribute("aria-pressed", String(filters.active.has(PICKED)));
   clearTimeout(announceTimer); // until the brush rests
   const text = `${formatCount(filters.count)} of ${formatCount(N)} examples shown`;
+  // the page as it opens is no news; what follows is, however soon
+  if (announced === "") announced = text;
   announceTimer = setTimeout(() => {
-    if (announced !== "" && announced !== text) announce(text);
+    if (announced !== text) announce(text);
     announced = text;
   }, 350);
 }
