@@ -27,7 +27,7 @@ def plan_files(store: str, out: str | None) -> PageFiles:
     stem = re.sub(r"[^\w.-]+", "-", store.rstrip("/").rpartition("/")[2].partition("?")[0]).strip("-.") or "bank"
     page = Path(f"{stem}.html" if out is None else out).expanduser()
     if page.suffix.lower() not in {".html", ".htm"}:
-        raise ValueError(f"--out {page} is an HTML page; give a name that ends in .html")
+        raise ValueError(f"--out {page}: the page is HTML; give a name that ends in .html")
     if not page.parent.is_dir():
         raise ValueError(f"--out {page}: there is no folder {page.parent}; make it, or name another")
     # through a link a page would replace a file elsewhere

@@ -17,10 +17,10 @@ from memscore.models.compiled_convolutions import compile_convolutions
 from memscore.pipeline.jobs import load_on_device, read_recipe
 from memscore.seeds import generator
 from memscore.store.json_records import hash_record
-from memscore.store.parquet import decode_metadata, encode, to_table
+from memscore.store.parquet import encode, to_table
 from memscore.store.store import Store
 from memscore.store.visibility import open_visible_store
-from memscore.training.device_data import EVALUATION_BATCH
+from memscore.training.evaluation import choose_evaluation_batch, gap
 from memscore.training.numerics import float32_matmul, open_device, single_threaded
 from unlearn.difficulty.deepfool import deepfool
 from unlearn.difficulty.density import compute_log_density
@@ -32,7 +32,7 @@ from unlearn.difficulty.parameter_shift import compute_layer_shifts, compute_par
 from unlearn.difficulty.performance_shift import PARTS, Answers, compute_performance_shift
 from unlearn.difficulty.single_unlearning import SingleRun, unlearn_single
 from unlearn.oracles import TrialData
-from unlearn.problem import ExampleSet, make_problem
+from unlearn.problem import ExampleSet, iterate_in_order, make_problem
 from unlearn.trials.runner import load_network
 
 BEFORE = "before"
@@ -98,20 +98,23 @@ class Answered:
 
 
 def is_job_stored(store: Store, job: DifficultyJob) -> bool:
-    """Return whether the file of a job is stored."""
-    return store.folder.exists(job.path)
+    """Return whether the file of a job is stored, or those of all its parts."""
+    if store.folder.exists(job.path):
+        return True
+    # a pool that lost a worker three times runs the examples of its job one by one
+    return len(job.rows) > 1 and all(store.folder.exists(part.path) for part in job.split())
 
 
 def read_job(store: Store, job: DifficultyJob) -> list[dict[str, Any]]:
-    """Read the rows of a stored job, NaN where undefined."""
-    table = store.read_table(job.path)
-    rows = [{name: np.nan if value is None else value for name, value in row.items()} for row in table.to_pylist()]
-    return [row | {"original": job.index, "algorithm": job.algorithm} for row in rows]
-
-
-def read_layer_names(store: Store, job: DifficultyJob) -> list[str]:
-    """Read the names of the layers of a stored job's column layer_shifts."""
-    return decode_metadata(store.read_table(job.path).schema)["layers"].split("\n")
+    """Read the rows of a job, or of those of its parts that are stored; NaN where undefined."""
+    whole = store.folder.exists(job.path)
+    parts = [job] if whole else [part for part in job.split() if store.folder.exists(part.path)]
+    rows = [row for part in parts for row in store.read_table(part.path).to_pylist()]
+    return [
+        {name: np.nan if value is None else value for name, value in row.items()}
+        | {"original": job.index, "algorithm": job.algorithm}
+        for row in rows
+    ]
 
 
 def run_difficulty_job(job: DifficultyJob, shared: TrialData) -> str:
@@ -155,17 +158,14 @@ def draw_stratified(labels: np.ndarray, n: int, rng: np.random.Generator) -> np.
 
 
 @torch.no_grad()
-def answer(model: nn.Module, examples: ExampleSet, *, size: int = EVALUATION_BATCH) -> Answers:
+def answer(model: nn.Module, examples: ExampleSet) -> Answers:
     """Compute what a network in evaluation mode answers on a set of examples."""
     parts = []
-    positions = torch.arange(len(examples), device=examples.rows.device)
-    for batch in torch.split(positions, size):
-        log_p = log_softmax(model(examples.take(batch)).double(), dim=1)
-        label = examples.labels[batch, None]
-        own = log_p.gather(1, label)
+    for images, labels in iterate_in_order(examples, choose_evaluation_batch(model, examples.rows.device)):
+        logits = model(images)
+        own = log_softmax(logits.double(), dim=1).gather(1, labels[:, None])[:, 0]
         # a tie is wrong, as in the bank
-        others = log_p.scatter(1, label, -torch.inf).max(1).values
-        parts.append(torch.stack([own[:, 0], own[:, 0] > others]).cpu())
+        parts.append(torch.stack([own, gap(logits, labels) > 0]).cpu())
     log_p, correct = torch.cat(parts, dim=1).numpy()
     return Answers(log_p=log_p, correct=correct.astype(bool))
 
@@ -287,8 +287,8 @@ def measure_before(
 
 def embed_all(model: nn.Module, examples: ExampleSet) -> np.ndarray:
     """Compute the embeddings of a set of examples, float32 [n, E]."""
-    positions = torch.arange(len(examples), device=examples.rows.device)
-    parts = [embed(model, examples.take(batch)).cpu() for batch in torch.split(positions, EVALUATION_BATCH)]
+    size = choose_evaluation_batch(model, examples.rows.device)
+    parts = [embed(model, images).cpu() for images, _ in iterate_in_order(examples, size)]
     return torch.cat(parts).numpy()
 
 

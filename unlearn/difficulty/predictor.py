@@ -5,7 +5,8 @@
 
 INST says that such an index is missing. A prediction is judged on examples that it was not fitted on, of algorithms and
 originals that it was fitted on or, in turn, was not; beside the best single feature, which is chosen, with its sign, on
-the same examples as the regression is fitted on.
+the same examples as the regression is fitted on. Intervals are over the examples and originals that are judged, given
+the fits: what a regression on other examples would change is outside of them.
 """
 
 from collections.abc import Iterator

@@ -16,7 +16,7 @@ from memscore.store.store import Store
 from memscore.units import format_count
 from unlearn.difficulty.calibration import ENOUGH, choose_rate, compute_shares, describe_choice, list_rates
 from unlearn.difficulty.factors import FACTORS
-from unlearn.difficulty.job import BEFORE, DifficultyJob, is_job_stored, read_job
+from unlearn.difficulty.job import BEFORE, DifficultyJob, read_job
 from unlearn.difficulty.plan import Drawn, draw_instances, list_chunks, run_jobs
 from unlearn.difficulty.predictor import HELD_OUT, Judged, judge_prediction, predict_all
 from unlearn.difficulty.single_unlearning import MAX_STEPS, METHODS
@@ -47,7 +47,7 @@ EVERYWHERE = 50
 N_CALIBRATION_TEST = 100
 GRADIENT = ("gradient-ascent", "neggrad-plus", "scrub")
 NO_CORRELATION = 0.2
-"""Rank correlations that INST calls none are below it: the largest of its Table 1 is .25."""
+"""Margin within which a rank correlation counts as none; INST shows these factors as scatters without a number."""
 PAPER_TPS = {
     "gradient-ascent": "SVHN 1.000, MNIST .993, CIFAR-10 .996",
     "neggrad-plus": "SVHN .998, MNIST .987, CIFAR-10 .977",
@@ -69,12 +69,12 @@ PICTURES = tuple(FACTORS)
 
 
 def make_sweeps(config: ExperimentConfig) -> Mapping[str, SweepConfig]:
-    """No sweeps: each example is unlearned alone."""
+    """Configure no sweep: each example is unlearned alone."""
     return {}
 
 
 def list_originals(config: ExperimentConfig) -> tuple[range, range]:
-    """The original that learning rates are chosen on, none for the paper's, and those that are reported."""
+    """List the original that learning rates are chosen on, none for the paper's, and those that are reported."""
     first = 0 if config.rates == "paper" else 1
     return range(first), range(first, first + int(config.seeds or 0))
 
@@ -101,7 +101,7 @@ def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
     with runner.show_progress("single examples") as progress:
         failed = run_jobs(store, jobs, context.trial_data, runner.pool, progress)
     # what failed is missing here, and its cells are undefined
-    found = [row for job in jobs if is_job_stored(store, job) for row in read_job(store, job)]
+    found = [row for job in jobs for row in read_job(store, job)]
     features, names = collect_features(store, context, [keys[index] for index in reported])
     scores = {name: features[:, list(drawn.rows), number] for number, name in enumerate(names)}
     difficulty = summarize(found, config.algorithms, tuple(reported), drawn.rows, scores)
@@ -112,7 +112,7 @@ def run(config: ExperimentConfig, runner: SweepRunner) -> ExperimentResult:
         found,
         (features, names),
         [keys[index] for index in reported],
-        [*lines, *describe_drawn(drawn, config), *failed],
+        [*lines, describe_drawn(drawn), *failed],
         incomplete=bool(failed),
     )
 
@@ -221,12 +221,12 @@ def list_jobs(
     ]
 
 
-def describe_drawn(drawn: Drawn, config: ExperimentConfig) -> list[str]:
+def describe_drawn(drawn: Drawn) -> str:
     """Describe how many examples were drawn and left out."""
-    return [
+    return (
         f"{format_count(len(drawn.rows), 'training example')} drawn at random, each unlearned alone; "
         f"{drawn.wrong} more left out, which an original answers wrongly"
-    ]
+    )
 
 
 def summarize_result(
@@ -406,8 +406,8 @@ def list_remarks(
         values = [f"{e.value:.3f} [{e.lo:.3f}, {e.hi:.3f}]" for e in (own.predicted, own.single, own.gain)]
         on = "held-out examples" + ("" if held_out == "examples" else f", of a held-out {held_out}")
         lines.append(
-            f"difficulty predicted before unlearning, on {on}: "
-            f"Spearman {values[0]}, best single feature ({next(iter(own.best))}) {values[1]}, difference {values[2]}"
+            f"difficulty predicted before unlearning, on {on}: Spearman {values[0]}, best single feature "
+            f"({next(iter(own.best))}) {values[1]}, difference {values[2]}, given the fits"
         )
     return [*lines, f"stored as the score {SCORE}: --forget {SCORE}:high takes the hardest"]
 

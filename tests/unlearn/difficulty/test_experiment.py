@@ -10,18 +10,19 @@ import pytest
 
 from cluster.pool import SerialPool
 from cluster.search import SerialSearch
+from memscore.store.manifest import compute_original_key
 from memscore.store.store import Store
 from memscore.store.verify import verify
 from tests.fixtures.tiny import make_bank
 from unlearn.difficulty import calibration, plan
-from unlearn.difficulty.job import DifficultyJob, draw_stratified, run_difficulty_job
+from unlearn.difficulty.job import DifficultyJob, draw_stratified, is_job_stored, read_job, run_difficulty_job
 from unlearn.difficulty.plan import draw_instances, list_chunks
 from unlearn.difficulty.store_features import SCORE
 from unlearn.experiments import difficulty
 from unlearn.experiments.config import ExperimentConfig
 from unlearn.experiments.prepare import prepare_experiment
 from unlearn.experiments.tables import write_experiment
-from unlearn.trials.setup import no_progress
+from unlearn.trials.setup import no_progress, open_context
 
 OPTIONS = {"size": 44, "algorithms": ("gradient-ascent", "neggrad-plus"), "seeds": 2}
 
@@ -149,3 +150,21 @@ def test_a_job_is_named_by_what_decides_its_file_and_splits_into_single_examples
     assert job.name == replace(job, store="b", device="cuda").name
     assert job.name != replace(job, lr=0.2).name
     assert [part.rows for part in job.split()] == [(1,), (2,)]
+
+
+def test_a_job_that_a_pool_ran_in_parts_is_as_good_as_whole(bank, done):
+    store = Store.open(bank)
+    context = open_context(store, forget="random", size=1, seed=0, data=None, folder=None)
+    key = compute_original_key(store.manifest, removed=[], index=1)
+    rows = tuple(row["row"] for row in done[0].results["examples"][:3])
+    job = DifficultyJob(store=bank, index=1, key=key, algorithm="gradient-ascent", rows=rows, lr=0.01)
+    for number, part in enumerate(job.split()):
+        assert not is_job_stored(store, job)
+        assert len(read_job(store, job)) == number
+        run_difficulty_job(part, context.trial_data)
+    assert is_job_stored(store, job)
+    in_parts = [row | {"seconds": 0} for row in read_job(store, job)]
+    store.folder.remove(job.split()[0].path)
+    assert not is_job_stored(store, job)
+    run_difficulty_job(job, context.trial_data)
+    assert repr([row | {"seconds": 0} for row in read_job(store, job)]) == repr(in_parts)
