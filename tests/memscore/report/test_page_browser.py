@@ -1,4 +1,7 @@
-"""The page in a browser: filter, sort, one example, A against B, export, link, keys, print; nothing leaves it."""
+"""The page in a browser: filter, sort, one example, A against B, export, link, keys, print; nothing leaves it.
+
+One module, since all its tests share a browser, whose start takes seconds, and the same pages.
+"""
 
 import csv
 import io
